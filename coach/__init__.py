@@ -1,0 +1,1 @@
+"""Coach sales agents while they are on the phone."""

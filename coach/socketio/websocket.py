@@ -1,0 +1,129 @@
+"""The WebSocket transport: RFC 6455 by `websockets`' sans-IO protocol on a bare Trio stream.
+
+permessage-deflate is never negotiated: it costs some 300 KiB of memory for each connection
+(https://github.com/socketio/socket.io/issues/3477) to save bytes on messages of a few hundred.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+if TYPE_CHECKING:
+    from websockets.http11 import Response
+
+    from coach.socketio.frontdoor import Stream
+
+RECEIVE_BYTES: Final = 16 * 1024
+
+# At debug level the library writes every frame, and with it what people say, to its log.
+_logger = logging.getLogger("coach.socketio.websocket")
+_logger.setLevel(logging.WARNING)
+
+
+class WebSocket:
+    """One WebSocket connection, seen as a pipe of Engine.IO packets.
+
+    `receive` belongs to one task and `flush` to another: only `flush` writes to the stream.
+    """
+
+    def __init__(self, stream: Stream, max_payload: int) -> None:
+        self._stream = stream
+        self._protocol = ServerProtocol(max_size=max_payload, logger=_logger)
+        self._fragments: list[bytes] = []
+        self._opcode = Opcode.TEXT
+
+    def accept(self, head: bytes, rest: bytes) -> bool:
+        """Take in the request and queue the answer; True when the WebSocket is open.
+
+        `rest` is what the client sent ahead of the answer.
+        """
+        self._protocol.receive_data(head)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                response: Response = self._protocol.accept(event)
+                self._protocol.send_response(response)
+        if rest:
+            self._protocol.receive_data(rest)
+        return self._protocol.state is State.OPEN
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether something waits to be written: packets, pongs, close frames."""
+        return bool(self._protocol.writes)
+
+    async def receive(self) -> list[str | bytes] | None:
+        """Wait for the peer; return the packets that came whole, perhaps none; None at the end."""
+        if not self._protocol.events:
+            if self._protocol.eof_sent or self._protocol.state is State.CLOSED:
+                return None
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if data:
+                self._protocol.receive_data(data)
+            else:
+                self._protocol.receive_eof()
+        return [
+            packet
+            for event in self._protocol.events_received()
+            if isinstance(event, Frame) and (packet := self._assemble(event)) is not None
+        ]
+
+    def _assemble(self, frame: Frame) -> str | bytes | None:
+        """Return the message that this frame completes."""
+        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            return None
+        data = bytes(frame.data)
+        if frame.opcode is not Opcode.CONT:
+            self._opcode = frame.opcode
+        if not frame.fin:
+            # Empty fragments cost the peer two bytes each and must not cost memory here.
+            if data:
+                self._fragments.append(data)
+            return None
+        if self._fragments:
+            data = b"".join([*self._fragments, data])
+            self._fragments.clear()
+        if self._opcode is Opcode.BINARY:
+            return data
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            self.fail(CloseCode.INVALID_DATA)
+            return None
+
+    def send(self, packets: list[str | bytes]) -> None:
+        """Queue packets, one message each, for `flush`. A closing connection drops them."""
+        if self._protocol.state is not State.OPEN:
+            return
+        for packet in packets:
+            if isinstance(packet, bytes):
+                self._protocol.send_binary(packet)
+            else:
+                self._protocol.send_text(packet.encode())
+
+    async def flush(self) -> None:
+        """Write what is queued.
+
+        Raises:
+            trio.BrokenResourceError: the peer is gone.
+        """
+        if data := b"".join(self._protocol.data_to_send()):
+            await self._stream.send_all(data)
+
+    def close(self) -> None:
+        """Queue a close frame without a status, as engine.io's own server sends it."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close()
+
+    def fail(self, code: CloseCode) -> None:
+        """Queue a close frame that says what the peer did wrong; nothing more is received."""
+        self._protocol.fail(code)
