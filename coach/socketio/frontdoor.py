@@ -21,9 +21,11 @@ HEAD_TIMEOUT: Final = 10.0
 class Stream(Protocol):
     """What the server needs of a connection: `trio.SocketStream` has it."""
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray: ...
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None: ...
-    async def aclose(self) -> None: ...
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Wait for bytes; none of them at the end."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of it."""
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -1,0 +1,350 @@
+"""One call as a state machine: what was said, which tips were shown, when the next one is due.
+
+Inputs are methods, each with the time it happens at; they return what has to be done. The owner
+performs it, and calls `tick` whenever `next_deadline` has passed. The rules:
+
+- The first tip comes at the end of the warm-up, or with the first line after it.
+- In auto and hybrid mode a tip follows `interval` after the last one, if anything new was said
+  by then, else with the next line. In hybrid mode it waits while a selection is followed.
+- In event-driven and hybrid mode a tip follows a selection that was spoken and answered.
+- A request gets its tip at once. It joins the ask in flight if that rests on the same words and
+  the same selection, and supersedes it otherwise. Nothing else supersedes an ask.
+- At most one ask is in flight. Without a client there is none: timers keep their absolute times,
+  and a request that was not answered is asked again once a client is back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from coach.coaching.matcher import words
+from coach.coaching.messages import (
+    ConversationEnded,
+    Mode,
+    Option,
+    ServerMessage,
+    Speaker,
+    Stage,
+    Summary,
+    Tip,
+    Trigger,
+)
+from coach.coaching.selection import Selection, Timing
+from coach.coaching.situation import Line, Situation, Usage
+
+if TYPE_CHECKING:
+    from coach.coaching.playbook import Playbook, Script
+    from coach.coaching.situation import Draft
+
+MAX_LINES: Final = 50
+MAX_TIPS: Final = 100
+"""Tips that are remembered, so that their options can be chosen."""
+
+_RECOGNISED: Final = 0.7
+_MIN_WORDS: Final = 5
+"""An agent's line counts as a script spoken if it has so many words and this part of them is
+the script's."""
+
+_TALK_BEFORE_DISCOVERY: Final = 8
+"""Lines after which a call that had no tip yet is past its greeting."""
+
+
+class Now(msgspec.Struct, frozen=True):
+    """A moment: seconds of a monotonic clock for timers, Unix milliseconds for records."""
+
+    mono: float
+    unix_ms: int
+
+
+class Emit(msgspec.Struct, frozen=True):
+    """Send this message to the agent."""
+
+    name: str
+    payload: ServerMessage
+
+
+class AskTip(msgspec.Struct, frozen=True):
+    """Have a tip made for this situation, dropping the ask before, if any is in flight."""
+
+    id: int
+    situation: Situation
+
+
+Effect = Emit | AskTip
+
+
+class _Ask(msgspec.Struct):
+    """The ask in flight. `key` names the selection it answers."""
+
+    id: int
+    trigger: Trigger
+    seq: int
+    key: tuple[str, int] | None
+    said: str | None
+    excluded: frozenset[str] = frozenset()
+
+    @property
+    def is_request(self) -> bool:
+        return self.trigger in ("requested", "alternative")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What an agent wants. `history` serves only where no line was heard."""
+
+    trigger: Trigger
+    key: tuple[str, int] | None = None
+    said: str | None = None
+    excluded: frozenset[str] = frozenset()
+    history: tuple[Line, ...] = ()
+
+
+class Conversation:
+    """The state of one call, from START_CONVERSATION to its end and a little beyond."""
+
+    def __init__(
+        self,
+        conversation_id: str,
+        playbook: Playbook,
+        *,
+        mode: Mode,
+        values: dict[str, str],
+        timing: Timing,
+        now: Now,
+    ) -> None:
+        self.id: Final = conversation_id
+        self.mode: Final = mode
+        self.seq = 0
+        self.stage = Stage.GREETING
+        self.ended: ConversationEnded | None = None
+        self._playbook = playbook
+        self._values = values
+        self._timing = timing
+        self._began = now
+        self._attached = True
+        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
+        self._tips: dict[str, Tip] = {}
+        self._given: dict[str, None] = {}
+        self._tip_count = 0
+        self._usage = Usage()
+        self._last_tip_at = -inf
+        self._last_tip: Tip | None = None
+        self._warmed_up = False
+        self._selection: Selection | None = None
+        self._asks = 0
+        self._ask: _Ask | None = None
+        self._waiting: Request | None = None
+
+    # What happens
+
+    def say(self, speaker: Speaker, text: str, now: Now) -> list[Effect]:
+        """A finished sentence was spoken."""
+        self.seq += 1
+        line = Line(self.seq, speaker, text, now.unix_ms)
+        self._lines.append(line)
+        if speaker == "agent" and self._selection is None:
+            self._recognise(text, now)
+        if self._selection is not None:
+            self._selection.hear(line, now.mono)
+        return self._settle(now)
+
+    def select(self, recommendation_id: str, option: int, now: Now) -> list[Effect]:
+        """The agent chose an option of a tip that was shown, counted from 1.
+
+        Raises:
+            LookupError: no such tip was shown in this call, or it has no such option.
+        """
+        tip = self._tips[recommendation_id]
+        self._follow(tip, option, now)
+        return self._settle(now)
+
+    def request(self, request: Request, now: Now) -> list[Effect]:
+        """The agent wants a tip now."""
+        ask = self._ask
+        if (
+            ask is not None
+            and request.trigger == "requested"
+            and ask.seq == self.seq
+            and request.key in (None, ask.key)
+        ):
+            if not ask.is_request:
+                ask.trigger = request.trigger
+            return []
+        self._ask = None
+        self._waiting = request
+        return self._settle(now)
+
+    def tip_ready(self, ask_id: int, draft: Draft, now: Now) -> list[Effect]:
+        """A tip was made. The tip of an ask that is no longer in flight is dropped."""
+        self._usage = Usage(
+            self._usage.tokens + draft.usage.tokens, self._usage.cost_usd + draft.usage.cost_usd
+        )
+        ask = self._ask
+        if ask is None or ask.id != ask_id:
+            return []
+        self._ask = None
+        tip = self._make_tip(ask, draft, now)
+        self._show(tip, ask, now)
+        return [Emit("AI_TIP", tip), *self._settle(now)]
+
+    def end(self, now: Now) -> list[Effect]:
+        """The call is over. Ending it again gives the same answer."""
+        if self.ended is None:
+            summary = Summary(
+                duration_ms=round((now.mono - self._began.mono) * 1000),
+                transcripts=self.seq,
+                tips=self._tip_count,
+                tokens=self._usage.tokens,
+                cost_usd=round(self._usage.cost_usd, 6),
+            )
+            self.ended = ConversationEnded(self.id, now.unix_ms, summary)
+            self._ask = self._waiting = self._selection = None
+        return [Emit("CONVERSATION_ENDED", self.ended)]
+
+    def attach(self) -> None:
+        """A client is there. What is due comes with the next input."""
+        self._attached = True
+
+    def detach(self) -> None:
+        """The client is gone, and with it the ask in flight."""
+        self._attached = False
+        ask, self._ask = self._ask, None
+        if ask is not None and ask.is_request:
+            self._waiting = Request(ask.trigger, ask.key, ask.said, ask.excluded)
+
+    def tick(self, now: Now) -> list[Effect]:
+        """Do what is due by time."""
+        return self._settle(now)
+
+    @property
+    def next_deadline(self) -> float:
+        """When `tick` is due next, in seconds of the monotonic clock; never is infinity."""
+        if not self._attached or self.ended is not None or self._ask is not None:
+            return inf
+        return min(self._selection_due_at(), self._warmup_due_at(), self._interval_due_at())
+
+    # The rules
+
+    def _settle(self, now: Now) -> list[Effect]:
+        """Ask for the tip that is due, if one is."""
+        if not self._attached or self.ended is not None or self._ask is not None:
+            return []
+        if self._waiting is not None:
+            request, self._waiting = self._waiting, None
+            return [self._start_ask(request)]
+        if now.mono >= self._selection_due_at() and (asked := self._end_selection()):
+            return [asked]
+        if now.mono >= self._warmup_due_at():
+            return [self._start_ask(Request("warmup"))]
+        if now.mono >= self._interval_due_at():
+            return [self._start_ask(Request("interval"))]
+        return []
+
+    def _selection_due_at(self) -> float:
+        return inf if self._selection is None else self._selection.due_at
+
+    def _warmup_due_at(self) -> float:
+        if self._warmed_up or not self._has_news():
+            return inf
+        return self._began.mono + self._timing.warmup
+
+    def _interval_due_at(self) -> float:
+        if self.mode == "event-driven" or not self._warmed_up or not self._has_news():
+            return inf
+        if self._selection is not None:
+            return inf
+        return self._last_tip_at + self._timing.interval
+
+    def _has_news(self) -> bool:
+        """Whether anything was said that no tip has used."""
+        return self.seq > (self._last_tip.based_on if self._last_tip else 0)
+
+    def _end_selection(self) -> AskTip | None:
+        """The followed selection is complete or has expired; it may call for a tip."""
+        selection, self._selection = self._selection, None
+        if selection is None or not selection.deserves_tip:
+            return None
+        # None within the same turn as a tip already shown.
+        if self._last_tip is not None and selection.is_answered_by(self._last_tip.based_on):
+            return None
+        return self._start_ask(Request("reaction", selection.key, selection.script))
+
+    def _start_ask(self, request: Request) -> AskTip:
+        self._asks += 1
+        self._ask = _Ask(
+            self._asks, request.trigger, self.seq, request.key, request.said, request.excluded
+        )
+        situation = Situation(
+            playbook=self._playbook,
+            values=self._values,
+            lines=tuple(self._lines) or request.history,
+            stage=self._present_stage(),
+            said=request.said,
+            given=tuple(self._given),
+            excluded=request.excluded,
+        )
+        return AskTip(self._asks, situation)
+
+    # Tips
+
+    def _present_stage(self) -> Stage:
+        if self._last_tip is None and self.seq >= _TALK_BEFORE_DISCOVERY:
+            return Stage.DISCOVERY
+        return self.stage
+
+    def _make_tip(self, ask: _Ask, draft: Draft, now: Now) -> Tip:
+        best = draft.scripts[0]
+        self._tip_count += 1
+        return Tip(
+            # From the conversation's id and a counter: any instance finds the call by it.
+            recommendation_id=f"{self.id}.{self._tip_count}",
+            conversation_id=self.id,
+            stage=best.stage,
+            heading=best.label,
+            context=best.when,
+            options=[self._option(script, draft) for script in draft.scripts],
+            timestamp=now.unix_ms,
+            source=draft.source,
+            trigger=ask.trigger,
+            based_on=ask.seq,
+        )
+
+    def _option(self, script: Script, draft: Draft) -> Option:
+        text = self._playbook.render(script, self._values | draft.values)
+        return Option(label=script.label, script=text, id=script.id)
+
+    def _show(self, tip: Tip, ask: _Ask, now: Now) -> None:
+        self._tips[tip.recommendation_id] = tip
+        if len(self._tips) > MAX_TIPS:
+            del self._tips[next(iter(self._tips))]
+        self._given.pop(tip.options[0].id, None)
+        self._given[tip.options[0].id] = None
+        self._last_tip, self._last_tip_at = tip, now.mono
+        if now.mono >= self._began.mono + self._timing.warmup:
+            self._warmed_up = True
+        if tip.stage is not Stage.OBJECTION_HANDLING:
+            self.stage = tip.stage
+        if self._selection is not None and self._selection.key == ask.key:
+            self._selection = None
+
+    # Selections
+
+    def _follow(self, tip: Tip, option: int, now: Now) -> None:
+        chosen = tip.options[option - 1]
+        if self.mode != "auto":
+            self._selection = Selection(
+                tip.recommendation_id, option, chosen.script, self._timing, now.mono
+            )
+
+    def _recognise(self, text: str, now: Now) -> None:
+        """Agents often read an option out without choosing it first: that is a choice too."""
+        spoken = set(words(text))
+        if self._last_tip is None or len(spoken) < _MIN_WORDS:
+            return
+        for number, option in enumerate(self._last_tip.options, start=1):
+            if len(spoken & set(words(option.script))) >= _RECOGNISED * len(spoken):
+                self._follow(self._last_tip, number, now)
+                return
