@@ -96,7 +96,11 @@ class OpenAIEngine:
         self._system = system_prompt(playbook)
         self._format = {
             "type": "json_schema",
-            "json_schema": {"name": "next_script", "strict": True, "schema": reply_schema(playbook)},
+            "json_schema": {
+                "name": "next_script",
+                "strict": True,
+                "schema": reply_schema(playbook),
+            },
         }
 
     async def draft(self, situation: Situation) -> Draft:

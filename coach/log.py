@@ -15,7 +15,15 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-_TALKATIVE: Final = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "websockets", "hypercorn")
+_TALKATIVE: Final = (
+    "openai",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "httpcore2",
+    "websockets",
+    "hypercorn",
+)
 
 
 def configure_logging(level: str, *, json: bool) -> None:
