@@ -126,6 +126,7 @@ class Conversation:
         self._began = now
         self._attached = True
         self._lines: deque[Line] = deque(maxlen=MAX_LINES)
+        self._heard: deque[tuple[Speaker, str, float]] = deque(maxlen=MAX_LINES)
         self._tips: dict[str, Tip] = {}
         self._given: dict[str, None] = {}
         self._tip_count = 0
@@ -138,10 +139,25 @@ class Conversation:
         self._ask: _Ask | None = None
         self._waiting: Request | None = None
 
+    @property
+    def tip_on_display(self) -> Tip | None:
+        """The newest tip."""
+        return self._last_tip
+
     # What happens
 
-    def say(self, speaker: Speaker, text: str, now: Now) -> list[Effect]:
-        """A finished sentence was spoken."""
+    def say(
+        self, speaker: Speaker, text: str, now: Now, said_at: float | None = None
+    ) -> list[Effect]:
+        """A finished sentence was spoken, `said_at` by the client's own clock.
+
+        A client that reconnects may send a line again: the same words of the same moment count
+        once.
+        """
+        if said_at is not None:
+            if (speaker, text, said_at) in self._heard:
+                return []
+            self._heard.append((speaker, text, said_at))
         self.seq += 1
         line = Line(self.seq, speaker, text, now.unix_ms)
         self._lines.append(line)

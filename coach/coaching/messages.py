@@ -103,6 +103,18 @@ class EndConversation(ClientMessage, frozen=True):
     conversation_id: Id
 
 
+EVENTS: Final[dict[str | float, Any]] = {
+    "START_CONVERSATION": StartConversation,
+    "TRANSCRIPT": Transcript,
+    "OPTION_SELECTED": OptionSelected,
+    "REQUEST_NEXT_TIP": RequestNextTip,
+    "REQUEST_ALTERNATIVE_TIP": RequestAlternativeTip,
+    "END_CONVERSATION": EndConversation,
+    "PING": Any,  # Without payload; what comes as one does not matter.
+}
+"""What clients may send, and the type of its payload."""
+
+
 class ServerMessage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Base of what the server sends; fields left at None do not travel."""
 

@@ -67,6 +67,8 @@ async def read_request(stream: Stream) -> Request | None:
             except h11.RemoteProtocolError as error:
                 raise BadRequest(error.error_status_hint) from None
             if isinstance(event, h11.Request):
+                if event.http_version not in (b"1.0", b"1.1"):
+                    raise BadRequest(505)
                 rest = parser.trailing_data[0]
                 return _request(event, bytes(raw[: len(raw) - len(rest)]), rest)
             data = await stream.receive_some(MAX_HEAD_BYTES)

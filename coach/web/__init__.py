@@ -1,0 +1,1 @@
+"""What is HTTP: a Quart-Trio application and how Hypercorn serves it."""
