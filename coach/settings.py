@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EXAMPLES: dict[str, str] = {
@@ -46,7 +46,9 @@ class Settings(BaseSettings):
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    openai_api_key: SecretStr | None = None
+    tip_engine: Literal["openai", "playbook"] = "openai"
+    # After the engine, which decides whether it may be missing.
+    openai_api_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
     backend_api_key: SecretStr
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     host: str = "0.0.0.0"  # noqa: S104 - a server in a container serves its network
@@ -55,7 +57,6 @@ class Settings(BaseSettings):
     node_env: Literal["development", "production"] = "development"
     openai_base_url: Annotated[str, Field(pattern=r"^https?://[^/]")] | None = None
     openai_model: Annotated[str, Field(min_length=1)] = "gpt-4o-mini"
-    tip_engine: Literal["openai", "playbook"] = "openai"
     tip_hedge_ms: Milliseconds = 2_500
     ai_warmup_duration_ms: Milliseconds = 180_000
     ai_analysis_interval_ms: Milliseconds = 30_000
@@ -92,11 +93,14 @@ class Settings(BaseSettings):
             raise ValueError("must be one line of printable characters")
         return value
 
-    @model_validator(mode="after")
-    def _has_a_key_for_its_engine(self) -> Settings:
-        if self.tip_engine == "openai" and self.openai_api_key is None:
-            raise ValueError("OPENAI_API_KEY")
-        return self
+    @field_validator("openai_api_key")
+    @classmethod
+    def _is_there_for_its_engine(
+        cls, value: SecretStr | None, info: ValidationInfo
+    ) -> SecretStr | None:
+        if value is None and info.data.get("tip_engine") == "openai":
+            raise ValueError("is missing")
+        return value
 
     @property
     def is_production(self) -> bool:
@@ -121,11 +125,8 @@ def load_settings(env_file: str | None = ".env", **overrides: Any) -> Settings:
 
 
 def _explain(fault: Any) -> str:
-    if not fault["loc"]:
-        name, problem = "OPENAI_API_KEY", "is missing"
-    else:
-        name = str(fault["loc"][0]).upper()
-        problem = "is missing" if fault["type"] == "missing" else _plain(fault["msg"])
+    name = str(fault["loc"][0]).upper()
+    problem = "is missing" if fault["type"] == "missing" else _plain(fault["msg"])
     return f"{name}: {problem} (example: {EXAMPLES[name]})"
 
 
