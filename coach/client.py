@@ -97,7 +97,7 @@ class Client:
                 waiting.close()
             raise StopAsyncIteration from None
 
-    async def join(self, auth: dict[str, Any]) -> None:
+    async def join(self, auth: dict[str, Any] | None) -> None:
         """Join the main namespace.
 
         Raises:
@@ -135,7 +135,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(url: str, auth: dict[str, Any]) -> AsyncIterator[Client]:
+async def connect(url: str, auth: dict[str, Any] | None) -> AsyncIterator[Client]:
     """Connect to the server at `url`, http or https; the connection closes with the block.
 
     Raises:
@@ -149,18 +149,21 @@ async def connect(url: str, auth: dict[str, Any]) -> AsyncIterator[Client]:
         connect_timeout=CONNECT_TIMEOUT,
         disconnect_timeout=CLOSE_TIMEOUT,
     )
-    with suppress(DisconnectionTimeout):
-        async with AsyncExitStack() as stack:
-            try:
-                websocket = await stack.enter_async_context(opening)
-            except HandshakeError as error:
-                raise ClientError(f"cannot connect to {url}: {_reason(error)}") from None
-            client = Client(websocket)
-            with trio.move_on_after(CONNECT_TIMEOUT) as scope:
-                await client.join(auth)
-            if scope.cancelled_caught:
-                raise ClientError("the server did not answer")
-            yield client
+    async with AsyncExitStack() as stack:
+        with suppress(DisconnectionTimeout):
+            async with AsyncExitStack() as connection:
+                try:
+                    websocket = await connection.enter_async_context(opening)
+                except HandshakeError as error:
+                    raise ClientError(f"cannot connect to {url}: {_reason(error)}") from None
+                # trio-websocket 0.12 leaves the socket of a connection that the server closed open.
+                stack.push_async_callback(trio.aclose_forcefully, websocket._stream)  # noqa: SLF001
+                client = Client(websocket)
+                with trio.move_on_after(CONNECT_TIMEOUT) as scope:
+                    await client.join(auth)
+                if scope.cancelled_caught:
+                    raise ClientError("the server did not answer")
+                yield client
 
 
 def _reason(error: HandshakeError) -> str:
