@@ -75,7 +75,7 @@ async def test_a_taken_port_is_told_with_what_to_do(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr.decode()
 
 
-async def test_sigterm_with_fifty_live_calls_ends_clean_in_under_ten_seconds(
+async def test_d12_sigterm_with_fifty_live_calls_ends_clean_in_under_ten_seconds(
     tmp_path: Path,
 ) -> None:
     async with serving_process(tmp_path) as server, AsyncExitStack() as stack:

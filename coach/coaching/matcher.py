@@ -63,7 +63,7 @@ class Matcher:
         """Return the scripts that may be shown, best first; the same for the same situation."""
         heard = _newest_turn(situation.lines)
         candidates = [
-            script for script in situation.playbook.scripts if script.id not in situation.excluded
+            script for script in situation.playbook.scripts if script.id not in situation.barred
         ] or list(situation.playbook.scripts)
         return sorted(candidates, key=lambda script: -self._score(script, heard, situation))
 

@@ -67,7 +67,7 @@ class Playbook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def clean_value(value: str) -> str:
     """Make a value fit for an agent's screen: one line, no brackets or markup, bounded."""
-    return re.sub(r"[\[\]<>{}\x00-\x1f\x7f]+", " ", value).strip()[:MAX_VALUE].rstrip()
+    return " ".join(re.sub(r"[\[\]<>{}\x00-\x1f\x7f]", " ", value).split())[:MAX_VALUE].rstrip()
 
 
 def parse_playbook(text: str) -> Playbook:

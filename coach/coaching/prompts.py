@@ -71,7 +71,7 @@ def user_prompt(situation: Situation) -> str:
             "stage": situation.stage,
             "saidScript": situation.said,
             "given": situation.given,
-            "excluded": sorted(situation.excluded),
+            "excluded": sorted(situation.barred),
             "lines": [{"speaker": line.speaker, "text": line.text} for line in situation.lines],
         }
     ).decode()
@@ -114,8 +114,8 @@ def read_reply(
     script = situation.playbook.script(reply.id)
     if script is None:
         raise BadReplyError("no script of the playbook")
-    if script.id in situation.excluded:
-        raise BadReplyError("an excluded script")
+    if script.id in situation.barred:
+        raise BadReplyError("a script that may not come now")
     spoken = " ".join(" ".join(words(line.text)) for line in situation.lines)
     slots = {
         slot.name: slot.value

@@ -32,6 +32,11 @@ class Situation(msgspec.Struct, frozen=True):
     given: tuple[str, ...]
     excluded: frozenset[str]
 
+    @property
+    def barred(self) -> frozenset[str]:
+        """What may not come now: what is excluded, and the script shown last."""
+        return self.excluded.union(self.given[-1:])
+
 
 class Usage(msgspec.Struct, frozen=True):
     """What a model's answer cost: tokens, and US dollars."""

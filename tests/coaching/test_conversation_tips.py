@@ -10,7 +10,6 @@ import pytest
 from coach.coaching.conversation import MAX_LINES, MAX_TIPS, Emit
 from coach.coaching.messages import Stage, Summary
 from coach.coaching.situation import Line, Usage
-
 from tests.coaching.driver import EPOCH_MS, Call, warmed_up
 
 # One ask at a time
@@ -243,8 +242,8 @@ def test_only_the_oldest_of_too_many_tips_are_forgotten() -> None:
     call = Call()
     for second in range(MAX_TIPS + 2):
         call.at(second).alternative()
-    oldest, second, *kept = call.tips
-    for tip in (oldest, second):
+    oldest, next_oldest, *kept = call.tips
+    for tip in (oldest, next_oldest):
         with pytest.raises(LookupError):
             call.select(1, tip)
     for tip in kept:
