@@ -50,7 +50,7 @@ _MIN_WORDS: Final = 5
 the script's."""
 
 _TALK_BEFORE_DISCOVERY: Final = 8
-"""Lines after which a call that had no tip yet is past its greeting."""
+"""Lines after which a call is past its greeting, whatever tips it had."""
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -77,29 +77,29 @@ class AskTip(msgspec.Struct, frozen=True):
 Effect = Emit | AskTip
 
 
-class _Ask(msgspec.Struct):
-    """The ask in flight. `key` names the selection it answers."""
-
-    id: int
-    trigger: Trigger
-    seq: int
-    key: tuple[str, int] | None
-    said: str | None
-    excluded: frozenset[str] = frozenset()
-
-    @property
-    def is_request(self) -> bool:
-        return self.trigger in ("requested", "alternative")
-
-
 class Request(msgspec.Struct, frozen=True):
-    """What an agent wants. `history` serves only where no line was heard."""
+    """What a tip is wanted for. `key` names the selection it answers, `said` what that says.
+
+    `history` serves only where no line was heard.
+    """
 
     trigger: Trigger
     key: tuple[str, int] | None = None
     said: str | None = None
     excluded: frozenset[str] = frozenset()
     history: tuple[Line, ...] = ()
+
+
+class _Ask(msgspec.Struct):
+    """The ask in flight, and the newest line it rests on."""
+
+    id: int
+    seq: int
+    request: Request
+
+    @property
+    def is_explicit(self) -> bool:
+        return self.request.trigger in ("requested", "alternative")
 
 
 class Conversation:
@@ -184,10 +184,10 @@ class Conversation:
             ask is not None
             and request.trigger == "requested"
             and ask.seq == self.seq
-            and request.key in (None, ask.key)
+            and request.key in (None, ask.request.key)
         ):
-            if not ask.is_request:
-                ask.trigger = request.trigger
+            if not ask.is_explicit:
+                ask.request = msgspec.structs.replace(ask.request, trigger=request.trigger)
             return []
         self._ask = None
         self._waiting = request
@@ -228,8 +228,8 @@ class Conversation:
         """The client is gone, and with it the ask in flight."""
         self._attached = False
         ask, self._ask = self._ask, None
-        if ask is not None and ask.is_request:
-            self._waiting = Request(ask.trigger, ask.key, ask.said, ask.excluded)
+        if ask is not None and ask.is_explicit:
+            self._waiting = ask.request
 
     def tick(self, now: Now) -> list[Effect]:
         """Do what is due by time."""
@@ -290,9 +290,7 @@ class Conversation:
 
     def _start_ask(self, request: Request) -> AskTip:
         self._asks += 1
-        self._ask = _Ask(
-            self._asks, request.trigger, self.seq, request.key, request.said, request.excluded
-        )
+        self._ask = _Ask(self._asks, self.seq, request)
         situation = Situation(
             playbook=self._playbook,
             values=self._values,
@@ -307,7 +305,8 @@ class Conversation:
     # Tips
 
     def _present_stage(self) -> Stage:
-        if self._last_tip is None and self.seq >= _TALK_BEFORE_DISCOVERY:
+        is_past_greeting = self.seq >= _TALK_BEFORE_DISCOVERY
+        if self.stage is Stage.GREETING and is_past_greeting:
             return Stage.DISCOVERY
         return self.stage
 
@@ -324,7 +323,7 @@ class Conversation:
             options=[self._option(script, draft) for script in draft.scripts],
             timestamp=now.unix_ms,
             source=draft.source,
-            trigger=ask.trigger,
+            trigger=ask.request.trigger,
             based_on=ask.seq,
         )
 
@@ -343,12 +342,14 @@ class Conversation:
             self._warmed_up = True
         if tip.stage is not Stage.OBJECTION_HANDLING:
             self.stage = tip.stage
-        if self._selection is not None and self._selection.key == ask.key:
+        if self._selection is not None and self._selection.key == ask.request.key:
             self._selection = None
 
     # Selections
 
     def _follow(self, tip: Tip, option: int, now: Now) -> None:
+        if not 1 <= option <= len(tip.options):
+            raise IndexError(option)
         chosen = tip.options[option - 1]
         if self.mode != "auto":
             self._selection = Selection(

@@ -26,7 +26,7 @@ _ENOUGH: Final = 0.6
 """The part of a trigger's weight that has to be heard for the trigger to count."""
 
 _PROGRESS: Final = tuple(stage for stage in Stage if stage is not Stage.OBJECTION_HANDLING)
-_WORD = re.compile(r"[a-z0-9']+")
+_WORD = re.compile(r"[\w']+")
 
 Words = tuple[str, ...]
 
@@ -62,9 +62,12 @@ class Matcher:
     def rank(self, situation: Situation) -> list[Script]:
         """Return the scripts that may be shown, best first; the same for the same situation."""
         heard = _newest_turn(situation.lines)
-        candidates = [
-            script for script in situation.playbook.scripts if script.id not in situation.barred
-        ] or list(situation.playbook.scripts)
+        scripts = situation.playbook.scripts
+        candidates = (
+            [script for script in scripts if script.id not in situation.barred]
+            or [script for script in scripts if script.id not in situation.excluded]
+            or scripts
+        )
         return sorted(candidates, key=lambda script: -self._score(script, heard, situation))
 
     def _score(self, script: Script, heard: Words, situation: Situation) -> float:

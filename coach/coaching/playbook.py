@@ -92,4 +92,7 @@ def parse_playbook(text: str) -> Playbook:
                 raise PlaybookError(f"script {script.id!r}: [{name}] has no default")
         if "[" in _PLACEHOLDER.sub("", script.text):
             raise PlaybookError(f"script {script.id!r}: a bracket that is no placeholder")
+    for name, default in playbook.placeholders.items():
+        if clean_value(default) != default:
+            raise PlaybookError(f"placeholder {name!r}: its default is too long or has markup")
     return playbook
