@@ -130,7 +130,7 @@ class Session:
         if self.close_reason is not None:
             return
         self._outbox.append(packet)
-        self._buffered += len(packet)
+        self._buffered += _size(packet)
         if self._buffered > self._config.max_buffered:
             self.close("client does not read")
 
@@ -146,3 +146,10 @@ class Session:
         if self.close_reason is None:
             self.close_reason = reason
             self._ping_at = self._pong_by = inf
+
+
+def _size(packet: str | bytes) -> int:
+    """Return the bytes that a packet takes on the wire."""
+    if isinstance(packet, bytes) or packet.isascii():
+        return len(packet)
+    return len(packet.encode())

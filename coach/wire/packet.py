@@ -52,10 +52,11 @@ class Packet(msgspec.Struct, frozen=True):
 # An ack id is a counter of the peer's, and JavaScript counts exactly up to 16 digits: longer digit
 # strings fall through to the payload, where they are refused.
 _HEADER = re.compile(r"([0-6])(?:([0-9]{1,3})-)?(?:(/[^,]*),?)?([0-9]{1,16})?")
-_LONE_SURROGATE = re.compile(
-    r"(?<!\\)((?:\\\\)*)"
-    r"(\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+# An escape of a JSON string; group 1 is half of a surrogate pair without the other half.
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|.)"
 )
 _BINARY: Final = {
     PacketType.BINARY_EVENT: PacketType.EVENT,
@@ -99,7 +100,10 @@ class Decoder:
             return None
         head, attachments = self._head, self._attachments
         self._head, self._attachments = None, []
-        return msgspec.structs.replace(head, data=_fill(head.data, attachments))
+        try:
+            return msgspec.structs.replace(head, data=_fill(head.data, attachments))
+        except RecursionError:
+            raise ProtocolError("payload nested too deeply") from None
 
 
 def _parse(text: str) -> tuple[Packet, int]:
@@ -116,9 +120,11 @@ def _parse(text: str) -> tuple[Packet, int]:
     type_ = _BINARY.get(type_, type_)
     payload = text[match.end() :]
     data = _decode_json(payload) if payload else None
-    # The reference server ignores an event or ack that carries no payload at all.
-    if payload or type_ not in (PacketType.EVENT, PacketType.ACK):
+    if payload:
         _check(type_, data)
+    elif type_ is PacketType.CONNECT_ERROR:
+        raise ProtocolError("payload of CONNECT_ERROR missing")
+    # The reference server ignores an event or ack that carries no payload at all.
     return Packet(type_, namespace or "/", data, int(ack_id) if ack_id else None), count
 
 
@@ -131,18 +137,20 @@ def _decode_json(payload: str) -> Any:
         pass
     # JSON.stringify writes half of a surrogate pair (a text cut through an emoji) as an escape,
     # which no UTF-8 can hold. The peer is not at fault: it becomes U+FFFD.
-    try:
-        return _json.decode(_LONE_SURROGATE.sub(r"\1\\ufffd", payload))
-    except (ValueError, RecursionError):
-        raise ProtocolError("payload is not JSON") from None
+    if "\\u" in payload:
+        try:
+            return _json.decode(_ESCAPE.sub(lambda m: "\\ufffd" if m[1] else m[0], payload))
+        except (ValueError, RecursionError):
+            pass
+    raise ProtocolError("payload is not JSON")
 
 
 def _check(type_: PacketType, data: Any) -> None:
     match type_:
         case PacketType.CONNECT:
-            valid = data is None or isinstance(data, dict)
+            valid = isinstance(data, dict)
         case PacketType.DISCONNECT:
-            valid = data is None
+            valid = False
         case PacketType.CONNECT_ERROR:
             valid = isinstance(data, dict | str)
         case PacketType.EVENT:
