@@ -183,8 +183,9 @@ async def test_d10_a_flood_of_requests_is_one_request_to_the_model() -> None:
 async def test_d11_long_texts_are_cut_before_they_are_kept_or_sent_on() -> None:
     async with modelled() as (fake, server), browsing(server.url) as browser:
         await browser.start()
+        await browser.caller("word " * 180_000)
         for _ in range(60):
-            await browser.caller("word " * 30_000)
+            await browser.caller("word " * 1_000)
         history = [{"speaker": "caller", "text": "x" * 9_000} for _ in range(50)]
         await browser.send("REQUEST_NEXT_TIP", transcriptHistory=history)
         await browser.expect("AI_TIP", within=10)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from coach.coaching.situation import Line, Situation
 
 MAX_OPTIONS: Final = 3
+MAX_HEARD: Final = 300
+"""Words of a turn that are looked at, some two minutes of speech."""
+
 _ENOUGH: Final = 0.6
 """The part of a trigger's weight that has to be heard for the trigger to count."""
 
@@ -61,7 +64,7 @@ class Matcher:
 
     def rank(self, situation: Situation) -> list[Script]:
         """Return the scripts that may be shown, best first; the same for the same situation."""
-        heard = _newest_turn(situation.lines)
+        heard = _Turn(situation.lines)
         scripts = situation.playbook.scripts
         candidates = (
             [script for script in scripts if script.id not in situation.barred]
@@ -70,35 +73,38 @@ class Matcher:
         )
         return sorted(candidates, key=lambda script: -self._score(script, heard, situation))
 
-    def _score(self, script: Script, heard: Words, situation: Situation) -> float:
-        if any(_contains(heard, phrase) for phrase in self._avoid[script.id]):
+    def _score(self, script: Script, heard: _Turn, situation: Situation) -> float:
+        if any(heard.contains(phrase) for phrase in self._avoid[script.id]):
             return -10.0
         matches = sorted((self._match(t, heard) for t in self._triggers[script.id]), reverse=True)
         evidence = sum(match / (1 << place) for place, match in enumerate(matches[:3]))
         repeated = 3.0 if script.id in situation.given else 0.0
         return evidence + _stage_prior(script.stage, situation.stage) - repeated
 
-    def _match(self, trigger: Words, heard: Words) -> float:
+    def _match(self, trigger: Words, heard: _Turn) -> float:
         """How strongly a turn speaks for a trigger: its weight if said as it stands."""
         weight = sum(self._weights[word] for word in trigger)
-        if _contains(heard, trigger):
+        if heard.contains(trigger):
             return weight
-        overlap = sum(self._weights[word] for word in set(trigger) & set(heard)) / weight
+        overlap = sum(self._weights[word] for word in heard.words.intersection(trigger)) / weight
         return weight * overlap**2 / 2 if overlap >= _ENOUGH else 0.0
 
 
-def _newest_turn(lines: Iterable[Line]) -> Words:
-    """What the caller said in their newest turn."""
-    newest_first = [*lines][::-1]
-    while newest_first and newest_first[0].speaker == "agent":
-        del newest_first[0]
-    turn = [*takewhile(lambda line: line.speaker == "caller", newest_first)][::-1]
-    return tuple(word for line in turn for word in words(line.text))
+class _Turn:
+    """What the caller said in their newest turn, at most `MAX_HEARD` words of it."""
 
+    def __init__(self, lines: Iterable[Line]) -> None:
+        newest_first = [*lines][::-1]
+        while newest_first and newest_first[0].speaker == "agent":
+            del newest_first[0]
+        turn = [*takewhile(lambda line: line.speaker == "caller", newest_first)][::-1]
+        said = [word for line in turn for word in words(line.text)][-MAX_HEARD:]
+        self.words = frozenset(said)
+        self._text = f" {' '.join(said)} "
 
-def _contains(heard: Words, phrase: Words) -> bool:
-    length = len(phrase)
-    return any(heard[i : i + length] == phrase for i in range(len(heard) - length + 1))
+    def contains(self, phrase: Words) -> bool:
+        """Whether a phrase was said as it stands."""
+        return f" {' '.join(phrase)} " in self._text
 
 
 def _stage_prior(script: Stage, present: Stage) -> float:
