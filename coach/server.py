@@ -113,14 +113,13 @@ async def serve(
 
 async def serve_until_signalled(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then let the clients go and return."""
-    async with trio.open_nursery() as nursery:
-        running: Running = await nursery.start(serve, settings)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                log.info("draining", signal=signal.Signals(number).name)
-                break
-        await running.server.drain(DRAIN_TIMEOUT)
-        nursery.cancel_scope.cancel()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            running: Running = await nursery.start(serve, settings)
+            number = await anext(signals)
+            log.info("draining", signal=signal.Signals(number).name)
+            await running.server.drain(DRAIN_TIMEOUT)
+            nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
