@@ -95,7 +95,7 @@ class Session:
             self.close("transport close")
         elif kind == PING:
             raise ProtocolError("heartbeat in the wrong direction")
-        elif kind not in (OPEN, UPGRADE, NOOP) or not kind:
+        elif kind not in (OPEN, UPGRADE, NOOP):
             raise ProtocolError("unknown Engine.IO packet type")
         return None
 

@@ -131,7 +131,9 @@ def test_an_event_arrives_with_its_name_arguments_and_ack_id(namespace: str, pre
 
 
 def test_the_first_ack_id_is_zero() -> None:
-    assert connected().receive('20["a"]') == EventReceived("/", "a", [], 0)
+    connection = connected()
+    assert connection.receive('20["a"]') == EventReceived("/", "a", [], 0)
+    assert connection.receive("30[]") == AckReceived("/", 0, [])
 
 
 def test_a_number_may_name_an_event() -> None:
