@@ -72,8 +72,8 @@ class Call:
                 self._due = effect
         if self._due is not None:
             self._nap.cancel()
-        else:
-            self._nap.deadline = self._conversation.next_deadline
+        elif self._nap.deadline != (deadline := self._conversation.next_deadline):
+            self._nap.deadline = deadline  # Trio sorts it in anew, changed or not.
 
     def close(self) -> None:
         """End both tasks at once."""

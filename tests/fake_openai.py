@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import time
 from contextlib import asynccontextmanager
@@ -40,8 +41,20 @@ class Stats(msgspec.Struct, rename="camel"):
     max_open: int = 0
 
 
-class _HungUpError(Exception):
-    """The client is gone."""
+class _Request(msgspec.Struct):
+    """What of a request must be well-formed to be answered."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+
+
+class _Asked(msgspec.Struct):
+    """What a user message, if it is JSON, says of the scripts to choose from."""
+
+    given: list[Any] = []
+    excluded: list[Any] = []
 
 
 class FakeOpenAI:
@@ -89,8 +102,8 @@ async def serve_fake_openai(
         try:
             async with stream:
                 await _Connection(stream, fake).run()
-        except (_HungUpError, h11.RemoteProtocolError, trio.BrokenResourceError):
-            pass
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            pass  # a broken client ends its own connection only
         finally:
             fake.count(connections=-1)
 
@@ -105,6 +118,7 @@ class _Connection:
         self._stream = stream
         self._fake = fake
         self._http = h11.Connection(h11.SERVER)
+        self._hung_up = False
 
     async def run(self) -> None:
         while True:
@@ -116,7 +130,7 @@ class _Connection:
                 body += event.data
             del event
             await self._answer(request, body)
-            if self._http.our_state is h11.MUST_CLOSE:
+            if self._http.our_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
 
@@ -131,11 +145,14 @@ class _Connection:
                 await self._send_json(200, msgspec.to_builtins(self._fake.stats))
             case (b"POST", b"/v1/chat/completions"):
                 try:
+                    msgspec.json.decode(body, type=_Request)
                     asked = json.loads(body)
-                except ValueError:
-                    await self._send_error(400, "invalid_request_error", "the body is not JSON")
-                    return
-                await self._complete(asked)
+                except (ValueError, RecursionError):
+                    await self._send_error(400, "invalid_request_error", "no request in JSON")
+                else:
+                    await self._complete(asked)
+            case (b"HEAD", _):
+                await self._send(404, "application/json", b"")  # h11 forbids it a body
             case _:
                 await self._send_error(404, "invalid_request_error", "unknown URL")
 
@@ -150,53 +167,54 @@ class _Connection:
                 await self._speak(fake.mode, body)
                 nursery.cancel_scope.cancel()
         except* trio.BrokenResourceError:
-            self._http.receive_data(b"")
+            self._hung_up = True
         finally:
-            hung_up = self._http.our_state not in (h11.DONE, h11.MUST_CLOSE)
-            cut = fake.mode == "truncated" and bool(body.get("stream"))
-            fake.count(open=-1, aborted=int(hung_up and not cut))
-        if hung_up:
-            raise _HungUpError
+            complete = self._http.our_state in (h11.DONE, h11.MUST_CLOSE)
+            fake.count(open=-1, aborted=int(self._hung_up and not complete))
 
     async def _watch(self, answering: trio.CancelScope) -> None:
         """What comes while an answer is made is kept; the end of it ends the answer."""
         while data := await self._stream.receive_some():
             self._http.receive_data(bytes(data))
+        self._hung_up = True
         answering.cancel()
 
     async def _speak(self, mode: Mode, body: dict[str, Any]) -> None:
         latency = max(self._fake.latency_ms, SLOW_MS if mode == "slow" else 0) / 1000
-        if mode == "hang":
-            await trio.sleep_forever()
-        if body.get("stream") and mode in ("ok", "slow", "truncated"):
-            await self._stream_completion(mode, body, latency)
+        if mode in ("ok", "slow", "truncated"):
+            # Before any wait: what is set meanwhile is for the requests after this one.
+            content = self._fake.content(body)
+            if body.get("stream"):
+                await self._stream_completion(mode, body, content, latency)
+            else:
+                await trio.sleep(latency)
+                await self._send_json(200, _completion(body, content, mode))
             return
-        await trio.sleep(latency)
+        await trio.sleep(math.inf if mode == "hang" else latency)
         match mode:
             case "429":
                 retry = [("Retry-After", "1")]
                 await self._send_error(429, "rate_limit_exceeded", "slow down", retry)
             case "500":
                 await self._send_error(500, "server_error", "something went wrong")
-            case "garbage":
-                await self._send(200, "text/html", b"<html><body>Welcome!</body></html>")
             case _:
-                await self._send_json(200, _completion(body, self._fake.content(body), mode))
+                await self._send(200, "text/html", b"<html><body>Welcome!</body></html>")
 
-    async def _stream_completion(self, mode: Mode, body: dict[str, Any], latency: float) -> None:
-        content = self._fake.content(body)
+    async def _stream_completion(
+        self, mode: Mode, body: dict[str, Any], content: str, latency: float
+    ) -> None:
+        """Spend half of the latency before the first chunk, the rest after each piece."""
         await trio.sleep(latency / 2)
         headers = [("Content-Type", "text/event-stream")]
         await self._write(h11.Response(status_code=200, headers=headers))
         size = max(1, -(-len(content) // PIECES))
-        pieces = [content[at : at + size] for at in range(0, len(content), size)]
+        pieces = [content[at : at + size] for at in range(0, len(content), size)] or [""]
         for number, piece in enumerate(pieces):
-            if number:
-                await trio.sleep(latency / 2 / PIECES)
-            if mode == "truncated" and number == len(pieces) // 2:
-                return
             delta = {"content": piece} | ({} if number else {"role": "assistant"})
             await self._write_chunk(_chunk(body, delta))
+            if mode == "truncated" and number == (len(pieces) - 1) // 2:
+                return
+            await trio.sleep(latency / 2 / len(pieces))
         await self._write_chunk(_chunk(body, {}, "stop"))
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = _completion(body, content, mode)["usage"]
@@ -234,13 +252,17 @@ class _Connection:
 def _default_reply(body: dict[str, Any]) -> Reply:
     """Choose the first script that was not given before, or one that may come at least."""
     try:
-        ids = body["response_format"]["json_schema"]["schema"]["properties"]["id"]["enum"]
-        asked = json.loads(body["messages"][-1]["content"])
-    except (KeyError, TypeError, ValueError):
+        ids = list(body["response_format"]["json_schema"]["schema"]["properties"]["id"]["enum"])
+    except (KeyError, TypeError):
         return "OK"
-    allowed = [id_ for id_ in ids if id_ not in asked.get("excluded", [])]
-    fresh = [id_ for id_ in allowed if id_ not in asked.get("given", [])]
-    return {"id": (fresh or allowed)[0], "slots": []}
+    said = [message.get("content") for message in body["messages"] if message.get("role") == "user"]
+    try:
+        asked = msgspec.json.decode(said[-1], type=_Asked)
+    except (IndexError, TypeError, ValueError, RecursionError):
+        asked = _Asked()
+    allowed = [id_ for id_ in ids if id_ not in asked.excluded]
+    fresh = [id_ for id_ in allowed if id_ not in asked.given]
+    return {"id": next(iter(fresh or allowed or ids), None), "slots": []}
 
 
 def _completion(body: dict[str, Any], content: str, mode: Mode) -> dict[str, Any]:

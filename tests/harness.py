@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from coach.coaching.situation import Draft, Situation
+    from coach.socketio import SocketStream
 
 KEY = "test-key"
 OTHER_KEY = "other-key"
@@ -182,7 +183,7 @@ class House:
         """Connect a browser; `hang_up` drops it."""
         ours, theirs = trio.testing.memory_stream_pair()
         # Typed for sockets, both ends need of a stream only what memory streams have too.
-        self._nursery.start_soon(self._server._admit, cast("trio.SocketStream", theirs), _no_http)
+        self._nursery.start_soon(self._server._admit, cast("SocketStream", theirs), _no_http)
         path = "/socket.io/?EIO=4&transport=websocket"
         websocket: WebSocketConnection = await wrap_client_stream(
             self._nursery, cast("trio.SocketStream", ours), "coach", path

@@ -10,14 +10,13 @@ performs it, and calls `tick` whenever `next_deadline` has passed. The rules:
 - A request gets its tip at once. It joins the ask in flight if that rests on the same words and
   the same selection, and supersedes it otherwise. Nothing else supersedes an ask.
 - At most one ask is in flight. Without a client there is none: timers keep their absolute times,
-  and a request that was not answered is asked again once a client is back.
+  and an ask that was not answered is made again once a client is back.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -125,8 +124,8 @@ class Conversation:
         self._timing = timing
         self._began = now
         self._attached = True
-        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
-        self._heard: deque[tuple[Speaker, str, float]] = deque(maxlen=MAX_LINES)
+        self._lines: list[Line] = []
+        self._heard: dict[tuple[Speaker, str, float], None] = {}
         self._tips: dict[str, Tip] = {}
         self._given: dict[str, None] = {}
         self._tip_count = 0
@@ -156,11 +155,13 @@ class Conversation:
         """
         if said_at is not None:
             if (speaker, text, said_at) in self._heard:
-                return []
-            self._heard.append((speaker, text, said_at))
+                return self._settle(now)
+            self._heard[speaker, text, said_at] = None
+            _keep_newest(self._heard, MAX_LINES)
         self.seq += 1
         line = Line(self.seq, speaker, text, now.unix_ms)
         self._lines.append(line)
+        del self._lines[:-MAX_LINES]
         if speaker == "agent" and self._selection is None:
             self._recognise(text, now)
         if self._selection is not None:
@@ -227,9 +228,8 @@ class Conversation:
     def detach(self) -> None:
         """The client is gone, and with it the ask in flight."""
         self._attached = False
-        ask, self._ask = self._ask, None
-        if ask is not None and ask.is_explicit:
-            self._waiting = ask.request
+        if self._ask is not None:
+            self._waiting, self._ask = self._ask.request, None
 
     def tick(self, now: Now) -> list[Effect]:
         """Do what is due by time."""
@@ -328,13 +328,12 @@ class Conversation:
         )
 
     def _option(self, script: Script, draft: Draft) -> Option:
-        text = self._playbook.render(script, self._values | draft.values)
+        text = self._playbook.render(script, draft.values | self._values)
         return Option(label=script.label, script=text, id=script.id)
 
     def _show(self, tip: Tip, ask: _Ask, now: Now) -> None:
         self._tips[tip.recommendation_id] = tip
-        if len(self._tips) > MAX_TIPS:
-            del self._tips[next(iter(self._tips))]
+        _keep_newest(self._tips, MAX_TIPS)
         self._given.pop(tip.options[0].id, None)
         self._given[tip.options[0].id] = None
         self._last_tip, self._last_tip_at = tip, now.mono
@@ -351,10 +350,11 @@ class Conversation:
         if not 1 <= option <= len(tip.options):
             raise IndexError(option)
         chosen = tip.options[option - 1]
-        if self.mode != "auto":
-            self._selection = Selection(
-                tip.recommendation_id, option, chosen.script, self._timing, now.mono
-            )
+        key = (tip.recommendation_id, option)
+        if self._selection is not None and self._selection.key == key:
+            self._selection.renew(now.mono)
+        elif self.mode != "auto":
+            self._selection = Selection(key, chosen.script, self._timing, now.mono)
 
     def _recognise(self, text: str, now: Now) -> None:
         """Agents often read an option out without choosing it first: that is a choice too."""
@@ -365,3 +365,8 @@ class Conversation:
             if len(spoken & set(words(option.script))) >= _RECOGNISED * len(spoken):
                 self._follow(self._last_tip, number, now)
                 return
+
+
+def _keep_newest(table: dict[Any, Any], count: int) -> None:
+    while len(table) > count:
+        del table[next(iter(table))]

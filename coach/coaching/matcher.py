@@ -43,14 +43,8 @@ class Matcher:
     """Ranks the scripts of one playbook."""
 
     def __init__(self, playbook: Playbook) -> None:
-        self._triggers = {
-            script.id: tuple(words(trigger) for trigger in script.triggers)
-            for script in playbook.scripts
-        }
-        self._avoid = {
-            script.id: tuple(words(phrase) for phrase in script.avoid)
-            for script in playbook.scripts
-        }
+        self._triggers = {script.id: _phrases(script.triggers) for script in playbook.scripts}
+        self._avoid = {script.id: _phrases(script.avoid) for script in playbook.scripts}
         counts = Counter(
             word for triggers in self._triggers.values() for word in set(sum(triggers, ()))
         )
@@ -88,6 +82,10 @@ class Matcher:
             return weight
         overlap = sum(self._weights[word] for word in heard.words.intersection(trigger)) / weight
         return weight * overlap**2 / 2 if overlap >= _ENOUGH else 0.0
+
+
+def _phrases(texts: Iterable[str]) -> tuple[Words, ...]:
+    return tuple(phrase for text in texts if (phrase := words(text)))
 
 
 class _Turn:

@@ -45,16 +45,19 @@ class Selection:
     agent spoke) or nothing (the selection just expires).
     """
 
-    def __init__(
-        self, recommendation_id: str, option: int, script: str, timing: Timing, now: float
-    ) -> None:
-        self.key = (recommendation_id, option)
+    def __init__(self, key: tuple[str, int], script: str, timing: Timing, now: float) -> None:
+        self.key = key
         self.script = script
         self._timing = timing
         self._agent_seq = 0
         self._reaction_seq = 0
         self._reaction_ends_by = inf
         self.due_at = now + timing.selection_timeout
+
+    def renew(self, now: float) -> None:
+        """It was chosen again, as after reading it out: what was heard stays."""
+        if not self._reaction_seq:
+            self.due_at = now + self._timing.selection_timeout
 
     def hear(self, line: Line, now: float) -> None:
         """Take in a line of the call."""

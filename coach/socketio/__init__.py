@@ -20,5 +20,6 @@ nothing of coaching::
 from coach.socketio.frontdoor import Request
 from coach.socketio.server import Server
 from coach.socketio.socket import Ack, Connect, Handler, Refused, Socket
+from coach.socketio.stream import SocketStream
 
-__all__ = ["Ack", "Connect", "Handler", "Refused", "Request", "Server", "Socket"]
+__all__ = ["Ack", "Connect", "Handler", "Refused", "Request", "Server", "Socket", "SocketStream"]

@@ -6,26 +6,19 @@ the application's HTTP server over a stream that replays what was read here.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import h11
 import msgspec
 import trio
 
+if TYPE_CHECKING:
+    from coach.socketio.stream import Stream
+
 MAX_HEAD_BYTES: Final = 16 * 1024
 HEAD_TIMEOUT: Final = 10.0
 """Seconds that a client has for sending a request's head (RFC 9110, 15.5.9)."""
-
-
-class Stream(Protocol):
-    """What the server needs of a connection: `trio.SocketStream` has it."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Wait for bytes; none of them at the end."""
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it."""
 
 
 class Request(msgspec.Struct, frozen=True):

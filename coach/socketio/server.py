@@ -10,17 +10,18 @@ import trio
 from coach.socketio import frontdoor
 from coach.socketio.faults import places
 from coach.socketio.session import Session
-from coach.socketio.websocket import WebSocket
+from coach.socketio.stream import SocketStream
+from coach.socketio.websocket import WebSocket, answer_handshake
 from coach.wire.engine import Config
 from coach.wire.handshake import HandshakeError, check_handshake
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from coach.socketio.frontdoor import Request, Stream
+    from coach.socketio.frontdoor import Request
     from coach.socketio.socket import Connect
 
-    Http = Callable[[trio.SocketStream, Request], Awaitable[None]]
+    Http = Callable[[SocketStream, Request], Awaitable[None]]
     """Serves one HTTP connection whose first request's head was already read."""
 
 OPENING_TIMEOUT: Final = frontdoor.HEAD_TIMEOUT + 5.0
@@ -64,8 +65,8 @@ class Server:
     ) -> None:
         """Accept connections until cancelled; `http` gets all that are no session's."""
 
-        async def admit(stream: trio.SocketStream) -> None:
-            await self._admit(stream, http)
+        def admit(stream: trio.SocketStream) -> Awaitable[None]:
+            return self._admit(SocketStream(stream), http)
 
         task_status.started()
         await trio.serve_listeners(admit, list(listeners))
@@ -80,13 +81,13 @@ class Server:
                 self._gone = trio.Event()
                 await self._gone.wait()
 
-    async def _admit(self, stream: trio.SocketStream, http: Http) -> None:
+    async def _admit(self, stream: SocketStream, http: Http) -> None:
         opened: Session | Request | None = None
         try:
             with trio.move_on_after(OPENING_TIMEOUT):
                 opened = await self._open(stream)
             if isinstance(opened, Session):
-                await self._run(opened)
+                await opened.run()
             elif opened is not None:
                 await http(stream, opened)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -94,9 +95,12 @@ class Server:
         except Exception as error:  # noqa: BLE001 - a fault of ours costs this client alone
             log.error("fault in a connection", faults=list(places(error)))
         finally:
+            if isinstance(opened, Session):
+                del self.sessions[opened.engine.sid]
+                self._gone.set()
             await trio.aclose_forcefully(stream)
 
-    async def _open(self, stream: Stream) -> Session | Request | None:
+    async def _open(self, stream: SocketStream) -> Session | Request | None:
         """Read the first request; return who serves it, or None if it was answered here."""
         try:
             request = await frontdoor.read_request(stream)
@@ -115,16 +119,11 @@ class Server:
             log.info("handshake refused", rule=str(error))
             await frontdoor.respond(stream, error.status, error.body)
             return None
-        transport = WebSocket(stream, self._config.max_payload)
-        is_open = transport.accept(request.head, request.rest)
-        await transport.flush()
-        return Session(transport, self._namespaces, self._config) if is_open else None
-
-    async def _run(self, session: Session) -> None:
-        sid = session.engine.sid
-        self.sessions[sid] = session
-        try:
-            await session.run()
-        finally:
-            del self.sessions[sid]
-            self._gone.set()
+        answer, is_open = answer_handshake(request.head)
+        await stream.send_all(answer)
+        if not is_open:
+            return None
+        transport = WebSocket(stream, self._config.max_payload, request.rest)
+        session = Session(transport, self._namespaces, self._config)
+        self.sessions[session.engine.sid] = session
+        return session

@@ -7,51 +7,48 @@ permessage-deflate is never negotiated: it costs some 300 KiB of memory for each
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
 if TYPE_CHECKING:
-    from websockets.http11 import Response
-
-    from coach.socketio.frontdoor import Stream
-
-RECEIVE_BYTES: Final = 16 * 1024
+    from coach.socketio.stream import Stream
 
 # At debug level the library writes every frame, and with it what people say, to its log.
 _logger = logging.getLogger("coach.socketio.websocket")
 _logger.setLevel(logging.WARNING)
 
 
+def answer_handshake(head: bytes) -> tuple[bytes, bool]:
+    """Answer a WebSocket's opening handshake (RFC 6455, 4.2).
+
+    Return what to send, and whether the WebSocket is open then. The library's handshake is no
+    part of the connection itself, which would hold both sides' headers as long as it lives.
+    """
+    handshake = ServerProtocol(logger=_logger)
+    handshake.receive_data(head)
+    for request in handshake.events_received():
+        if isinstance(request, Request):
+            handshake.send_response(handshake.accept(request))
+    return b"".join(handshake.data_to_send()), handshake.state is State.OPEN
+
+
 class WebSocket:
-    """One WebSocket connection, seen as a pipe of Engine.IO packets.
+    """One open WebSocket, seen as a pipe of Engine.IO packets; `received` came already.
 
     `receive` belongs to one task and `flush` to another: only `flush` writes to the stream.
     """
 
-    def __init__(self, stream: Stream, max_payload: int) -> None:
+    def __init__(self, stream: Stream, max_payload: int, received: bytes) -> None:
         self._stream = stream
-        self._protocol = ServerProtocol(max_size=max_payload, logger=_logger)
+        self._protocol = Protocol(Side.SERVER, max_size=max_payload, logger=_logger)
         self._fragments: list[bytes] = []
         self._opcode = Opcode.TEXT
-
-    def accept(self, head: bytes, rest: bytes) -> bool:
-        """Take in the request and queue the answer; True when the WebSocket is open.
-
-        `rest` is what the client sent ahead of the answer.
-        """
-        self._protocol.receive_data(head)
-        for event in self._protocol.events_received():
-            if isinstance(event, Request):
-                response: Response = self._protocol.accept(event)
-                self._protocol.send_response(response)
-        if rest:
-            self._protocol.receive_data(rest)
-        return self._protocol.state is State.OPEN
+        self._protocol.receive_data(received)
 
     @property
     def wants_flush(self) -> bool:
@@ -64,7 +61,7 @@ class WebSocket:
             if self._protocol.eof_sent or self._protocol.state is State.CLOSED:
                 return None
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                data = await self._stream.receive_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if data:

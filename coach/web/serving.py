@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from quart_trio import QuartTrio
 
-    from coach.socketio import Request
+    from coach.socketio import Request, SocketStream
 
 SEND_TIMEOUT: Final = 10.0
 """Seconds in which a client has to take what is written to it."""
@@ -37,7 +37,7 @@ _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r?\n")
 @asynccontextmanager
 async def serving(
     app: QuartTrio,
-) -> AsyncIterator[Callable[[trio.SocketStream, Request], Awaitable[None]]]:
+) -> AsyncIterator[Callable[[SocketStream, Request], Awaitable[None]]]:
     """Start an application; yield what serves it one connection, whose first head was read."""
     config = Config()
     # Each request passes the front door: on a connection that a proxy keeps open for several,
@@ -49,7 +49,7 @@ async def serving(
     wrapped = ASGIWrapper(app)
     lifespan = Lifespan(wrapped, config, {})
 
-    async def serve(stream: trio.SocketStream, request: Request) -> None:
+    async def serve(stream: SocketStream, request: Request) -> None:
         replayed = _Replayed(stream, _UPGRADE.sub(b"", request.head) + request.rest)
         await TCPServer(wrapped, config, WorkerContext(None), {}, replayed)  # type: ignore[arg-type] # it asks for an SSL stream and takes both
 
@@ -78,7 +78,7 @@ class _Replayed:
     the shutdown of the server.
     """
 
-    def __init__(self, stream: trio.SocketStream, ahead: bytes) -> None:
+    def __init__(self, stream: SocketStream, ahead: bytes) -> None:
         self.socket = stream.socket
         self._stream = stream
         self._ahead = ahead

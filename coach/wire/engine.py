@@ -7,7 +7,6 @@ business.
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import Final
 
@@ -51,7 +50,7 @@ class Session:
         self.sid: Final = sid
         self.close_reason: str | None = None
         self._config = config
-        self._outbox: deque[str | bytes] = deque()
+        self._outbox: list[str | bytes] = []
         self._buffered = 0
         self._ping_at = now + config.ping_interval
         self._pong_by = inf
@@ -136,8 +135,7 @@ class Session:
 
     def take(self) -> list[str | bytes]:
         """Return what has to be sent now, oldest first, and forget it."""
-        packets = list(self._outbox)
-        self._outbox.clear()
+        packets, self._outbox = self._outbox, []
         self._buffered = 0
         return packets
 

@@ -134,6 +134,17 @@ def test_what_comes_by_itself_never_supersedes() -> None:
     assert call.deadline == 260
 
 
+def test_what_fell_due_meanwhile_is_asked_with_the_answer() -> None:
+    call = warmed_up("event-driven")
+    call.delay = None
+    call.select(1)
+    call.at(182).agent()
+    call.request()
+    call.at(183).caller()
+    call.at(190).answer()
+    assert call.asked_at == [180, 182, 190]
+
+
 def test_the_client_goes_and_the_request_is_asked_again_when_it_is_back() -> None:
     call = Call(delay=None)
     call.at(10).caller("How much is it?")
@@ -149,6 +160,21 @@ def test_the_client_goes_and_the_request_is_asked_again_when_it_is_back() -> Non
     call.answer()
     assert call.shown == [(13, "alternative")]
     assert call.tips[0].based_on == 2
+
+
+def test_a_request_for_a_choice_keeps_it_until_the_client_is_back() -> None:
+    call = warmed_up("event-driven")
+    call.delay = None
+    call.select(1)
+    call.at(182).agent()
+    call.request((call.tips[0].recommendation_id, 1), said="Where from?")
+    call.detach()
+    call.attach()
+    call.tick()
+    assert call.asks[-1][1].situation.said == "Where from?"
+    call.answer()
+    assert call.shown[1:] == [(182, "requested")]
+    assert call.deadline == inf
 
 
 def test_a_request_made_while_the_client_is_away_is_kept_as_well() -> None:

@@ -227,7 +227,7 @@ def test_a_choice_is_followed_while_the_client_is_away() -> None:
     assert call.shown == [FIRST, (186, "reaction")]
 
 
-def test_an_automatic_tip_in_the_making_is_forgotten_as_the_client_goes() -> None:
+def test_a_reactions_tip_in_the_making_is_asked_for_again_when_the_client_is_back() -> None:
     call = warmed_up("event-driven", delay=None)
     call.answer()
     call.select(1)
@@ -238,8 +238,8 @@ def test_an_automatic_tip_in_the_making_is_forgotten_as_the_client_goes() -> Non
     call.at(190).attach()
     call.tick()
     call.answer()
-    assert call.asked_at == [180, 186]
-    assert call.shown == [FIRST]
+    assert call.asked_at == [180, 186, 190]
+    assert call.shown == [FIRST, (190, "reaction")]
 
 
 # Faster calls

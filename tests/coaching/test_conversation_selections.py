@@ -184,6 +184,15 @@ def test_a_resemblance_is_no_choice(words: str) -> None:
     assert call.shown == [FIRST]
 
 
+def test_a_callers_words_are_no_choice() -> None:
+    call = warmed_up("event-driven")
+    call.at(190).caller(READS_SOURCE)
+    call.at(191).agent()
+    call.at(192).caller()
+    call.at(300)
+    assert call.shown == [FIRST]
+
+
 def test_before_any_tip_no_words_are_a_choice() -> None:
     call = Call("event-driven")
     call.at(1).agent(READS_SOURCE)
@@ -244,3 +253,13 @@ def test_a_request_for_the_choice_stands_for_its_reaction() -> None:
     call.at(184).caller()
     call.at(300)
     assert call.shown == [FIRST, (183, "requested")]
+
+
+@with_selections
+def test_a_click_that_comes_after_reading_out_forgets_nothing(mode: Mode) -> None:
+    call = warmed_up(mode)
+    call.at(190).agent(READS_SOURCE)
+    call.at(190.5).select(1)
+    call.at(192).caller()
+    call.at(195)
+    assert call.shown == [FIRST, (195, "reaction")]

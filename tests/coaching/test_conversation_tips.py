@@ -192,11 +192,11 @@ def test_placeholders_are_filled_from_the_calls_values_else_from_the_playbook() 
     )
 
 
-def test_what_was_said_on_the_call_goes_before_the_calls_values() -> None:
+def test_the_calls_own_values_go_before_what_was_said_on_it() -> None:
     call = Call(values={"day": "on Monday"})
     call.options, call.slots = ("meet",), {"day": "on Friday"}
     call.request()
-    assert "in the calendar for on Friday morning" in call.tips[0].options[0].script
+    assert "in the calendar for on Monday morning" in call.tips[0].options[0].script
 
 
 def test_no_value_brings_a_bracket_or_markup_to_the_screen() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import msgspec
 import pytest
 
-from coach.coaching.matcher import MAX_OPTIONS, Matcher, words
+from coach.coaching.matcher import MAX_HEARD, MAX_OPTIONS, Matcher, words
 from coach.coaching.messages import Stage
 from coach.coaching.playbook import Playbook, parse_playbook
 from coach.coaching.situation import Line, Situation
@@ -163,8 +164,29 @@ def test_a_trigger_said_nearly_counts_but_less_than_one_said_exactly() -> None:
     matcher = Matcher(PLAYBOOK)
     nearly = heard("So, how much, um, is it?", playbook=PLAYBOOK)
     assert ranked(nearly, matcher)[0] == "price"
-    barely = heard("Much obliged.", playbook=PLAYBOOK)
+    barely = heard("Tell.", playbook=PLAYBOOK)
     assert ranked(barely, matcher) == ranked(heard(playbook=PLAYBOOK), matcher)
+
+
+def test_of_a_long_turn_the_newest_words_count() -> None:
+    rambling = "um " * MAX_HEARD
+    assert best(rambling + "how much does it cost?") == "objection-price"
+    assert ranked(heard("How much does it cost? " + rambling)) == ranked(heard(rambling))
+
+
+@pytest.mark.parametrize("said", ["", "...", "How much is it?"])
+@pytest.mark.parametrize("phrase", ["", "...", " "])
+def test_a_phrase_without_words_is_never_heard(phrase: str, said: str) -> None:
+    wordless = tuple(
+        msgspec.structs.replace(
+            script, triggers=(phrase, *script.triggers), avoid=(phrase, *script.avoid)
+        )
+        for script in PLAYBOOK.scripts
+    )
+    playbook = msgspec.structs.replace(PLAYBOOK, scripts=wordless)
+    assert ranked(heard(said, playbook=playbook), Matcher(playbook)) == ranked(
+        heard(said, playbook=PLAYBOOK), Matcher(PLAYBOOK)
+    )
 
 
 def test_words_are_lower_case_and_keep_apostrophes_of_any_form() -> None:

@@ -234,6 +234,10 @@ def test_a_value_that_was_not_said_is_dropped(value: str) -> None:
     assert trusted(slot("day", value), said="On Friday, in the afternoon.") == {}
 
 
+def test_where_no_word_was_said_no_value_was() -> None:
+    assert trusted(slot("day", "..."), said="...") == {}
+
+
 def test_words_of_any_script_can_be_said() -> None:
     said = "Ich bin Zo\u00eb M\u00fcller."
     assert trusted(slot("agentName", "Zo\u00eb M\u00fcller"), said=said) == {

@@ -17,7 +17,7 @@ CHOSEN_AT = 1000.0
 
 def follow(*turns: tuple[Speaker, float], timing: Timing | None = None) -> Selection:
     """A choice made at CHOSEN_AT, then lines so many seconds later, counted from seq 11."""
-    selection = Selection("c0ffee.1", 2, "Shall we meet?", timing or Timing(), CHOSEN_AT)
+    selection = Selection(("c0ffee.1", 2), "Shall we meet?", timing or Timing(), CHOSEN_AT)
     for seq, (speaker, second) in enumerate(turns, start=11):
         selection.hear(Line(seq, speaker, "Words.", 0), CHOSEN_AT + second)
     return selection
@@ -93,3 +93,16 @@ def test_a_time_scale_divides_every_time() -> None:
     assert Timing().scaled(10) == Timing(
         warmup=18, interval=3, silence=0.3, reaction_limit=1, selection_timeout=3
     )
+
+
+def test_chosen_again_it_lives_on_and_keeps_what_was_heard() -> None:
+    selection = follow(("agent", 2.0))
+    selection.renew(CHOSEN_AT + 20)
+    assert selection.due_at == CHOSEN_AT + 50
+    assert selection.deserves_tip
+
+
+def test_chosen_again_during_a_reaction_changes_nothing() -> None:
+    selection = follow(("agent", 2.0), ("caller", 4.0))
+    selection.renew(CHOSEN_AT + 5)
+    assert selection.due_at == CHOSEN_AT + 7
