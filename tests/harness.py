@@ -170,6 +170,19 @@ class TimedEngine:
         return draft
 
 
+class MemoryStream:
+    """Half of a pair of memory streams, with what the server needs of a connection."""
+
+    def __init__(self, stream: trio.StapledStream[Any, Any]) -> None:
+        self.receive_some = stream.receive_some
+        self.send_all = stream.send_all
+        self.aclose = stream.aclose
+
+    async def send_some(self, data: bytes) -> int:
+        await self.send_all(data)
+        return len(data)
+
+
 class House:
     """The real server over memory streams, where time is the test's: no sockets, no waiting."""
 
@@ -182,8 +195,8 @@ class House:
     async def browser(self, key: str = KEY) -> Browser:
         """Connect a browser; `hang_up` drops it."""
         ours, theirs = trio.testing.memory_stream_pair()
-        # Typed for sockets, both ends need of a stream only what memory streams have too.
-        self._nursery.start_soon(self._server._admit, cast("SocketStream", theirs), _no_http)
+        stream = cast("SocketStream", MemoryStream(theirs))
+        self._nursery.start_soon(self._server._admit, stream, _no_http)
         path = "/socket.io/?EIO=4&transport=websocket"
         websocket: WebSocketConnection = await wrap_client_stream(
             self._nursery, cast("trio.SocketStream", ours), "coach", path

@@ -368,5 +368,5 @@ class Conversation:
 
 
 def _keep_newest(table: dict[Any, Any], count: int) -> None:
-    while len(table) > count:
+    if len(table) > count:
         del table[next(iter(table))]

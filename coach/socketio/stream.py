@@ -17,8 +17,11 @@ class Stream(Protocol):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Wait for bytes; none of them at the end."""
 
+    async def send_some(self, data: bytes) -> int:
+        """Write what can be, and return how much that was; cancelled, none of it."""
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it."""
+        """Write all of it; cancelled, any part of it."""
 
     async def aclose(self) -> None:
         """Close it; cancelled, at once."""
@@ -55,8 +58,18 @@ class SocketStream(trio.abc.HalfCloseableStream):
                     raise trio.ClosedResourceError("closed here") from None
                 raise trio.BrokenResourceError("the connection is lost") from error
 
+    async def send_some(self, data: bytes) -> int:
+        """Write what can be, and return how much that was; cancelled, none of it.
+
+        Raises as `receive_some` does.
+        """
+        try:
+            return await self.socket.send(data)
+        except OSError as error:
+            raise trio.BrokenResourceError("the connection is lost") from error
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it; raises as `receive_some` does."""
+        """Write all of it; cancelled, any part of it. Raises as `receive_some` does."""
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:

@@ -46,6 +46,7 @@ class WebSocket:
     def __init__(self, stream: Stream, max_payload: int, received: bytes) -> None:
         self._stream = stream
         self._protocol = Protocol(Side.SERVER, max_size=max_payload, logger=_logger)
+        self._unsent = b""
         self._fragments: list[bytes] = []
         self._opcode = Opcode.TEXT
         self._protocol.receive_data(received)
@@ -53,7 +54,7 @@ class WebSocket:
     @property
     def wants_flush(self) -> bool:
         """Whether something waits to be written: packets, pongs, close frames."""
-        return bool(self._protocol.writes)
+        return bool(self._unsent or self._protocol.writes)
 
     async def receive(self) -> list[str | bytes] | None:
         """Wait for the peer; return the packets that came whole, perhaps none; None at the end."""
@@ -108,13 +109,15 @@ class WebSocket:
                 self._protocol.send_text(packet.encode())
 
     async def flush(self) -> None:
-        """Write what is queued.
+        """Write what is queued. Cancelled, it keeps what is left for the next call.
 
         Raises:
             trio.BrokenResourceError: the peer is gone.
         """
-        if data := b"".join(self._protocol.data_to_send()):
-            await self._stream.send_all(data)
+        self._unsent += b"".join(self._protocol.data_to_send())
+        while self._unsent:
+            sent = await self._stream.send_some(self._unsent)
+            self._unsent = self._unsent[sent:]
 
     def close(self) -> None:
         """Queue a close frame without a status, as engine.io's own server sends it."""

@@ -58,6 +58,7 @@ _ESCAPE = re.compile(
     r"\\(?:(\\(?:\\\\)*|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+_TYPES: Final = {str(int(type_)): type_ for type_ in PacketType}
 _BINARY: Final = {
     PacketType.BINARY_EVENT: PacketType.EVENT,
     PacketType.BINARY_ACK: PacketType.ACK,
@@ -111,7 +112,7 @@ def _parse(text: str) -> tuple[Packet, int]:
     if match is None:
         raise ProtocolError("unknown packet type")
     kind, attachments, namespace, ack_id = match.groups()
-    type_ = PacketType(int(kind))
+    type_ = _TYPES[kind]
     if (type_ in _BINARY) != (attachments is not None):
         raise ProtocolError("attachment count missing or out of place")
     count = int(attachments or 0)
