@@ -38,7 +38,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of its HTTP answer
-    """What came is no HTTP request; `status` is the answer to it."""
+    """What came cannot be served; `status` is the answer to it."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -63,7 +63,10 @@ async def read_request(stream: Stream) -> Request | None:
                 if event.http_version not in (b"1.0", b"1.1"):
                     raise BadRequest(505)
                 rest = parser.trailing_data[0]
-                return _request(event, bytes(raw[: len(raw) - len(rest)]), rest)
+                head = bytes(raw[: len(raw) - len(rest)])
+                if len(head) > MAX_HEAD_BYTES:  # h11 minds only what is not complete yet.
+                    raise BadRequest(431)
+                return _request(event, head, rest)
             data = await stream.receive_some(MAX_HEAD_BYTES)
             if not data:
                 return None

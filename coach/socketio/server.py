@@ -104,26 +104,27 @@ class Server:
         """Read the first request; return who serves it, or None if it was answered here."""
         try:
             request = await frontdoor.read_request(stream)
+            if request is None or not (request.is_websocket and request.path == self._path):
+                return request
+            if self.draining:
+                raise frontdoor.BadRequest(503)
+            allowed = self._origin_allowed(request.headers.get("origin"))
+            check_handshake(request.query, transport="websocket", origin_allowed=allowed)
+            answer, is_open = answer_handshake(request.head)
         except frontdoor.BadRequest as error:
             await frontdoor.respond(stream, error.status)
             return None
-        if request is None or not (request.is_websocket and request.path == self._path):
-            return request
-        if self.draining:
-            await frontdoor.respond(stream, 503)
-            return None
-        allowed = self._origin_allowed(request.headers.get("origin"))
-        try:
-            check_handshake(request.query, transport="websocket", origin_allowed=allowed)
         except HandshakeError as error:
             log.info("handshake refused", rule=str(error))
             await frontdoor.respond(stream, error.status, error.body)
             return None
-        answer, is_open = answer_handshake(request.head)
         await stream.send_all(answer)
-        if not is_open:
-            return None
-        transport = WebSocket(stream, self._config.max_payload, request.rest)
+        return self._begin(stream, request.rest) if is_open else None
+
+    def _begin(self, stream: SocketStream, received: bytes) -> Session:
+        transport = WebSocket(stream, self._config.max_payload, received)
         session = Session(transport, self._namespaces, self._config)
         self.sessions[session.engine.sid] = session
+        if self.draining:  # since the handshake was answered
+            session.engine.close("server shutting down")
         return session

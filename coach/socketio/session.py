@@ -55,10 +55,11 @@ class Session:
         self.engine = engine.Session(new_sid(), config, now)
         self.connection = Connection(config.connect_timeout, now)
         self._transport = transport
-        self._send_timeout = config.ping_timeout
+        self._config = config
         self._namespaces = namespaces
         self._handlers: dict[str, Handler] = {}
         self._writer_rests = trio.lowlevel.ParkingLot()
+        self._writer_nap = trio.CancelScope()
 
     async def run(self) -> None:
         """Serve the client until one side closes; then end all its tasks and say goodbye."""
@@ -68,10 +69,8 @@ class Session:
                 self._transport.send([self.engine.open_packet([])])
                 self.nursery.start_soon(self._write)
                 await self._read()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.engine.close("transport error")
         except Exception as error:  # noqa: BLE001 - a fault of ours costs this client alone
-            log.error("fault in a session", faults=list(places(error)))
+            _tell(error)
             self.engine.close("server error")
         finally:
             self._leave_all(self.engine.close_reason or "server shutting down")
@@ -101,7 +100,10 @@ class Session:
         self.nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
-        while (packets := await self._transport.receive()) is not None:
+        while self.engine.close_reason is None:
+            packets = await self._transport.receive()
+            if packets is None:
+                break
             now = trio.current_time()
             try:
                 for packet in packets:
@@ -111,10 +113,12 @@ class Session:
             except ProtocolError as error:
                 log.info("client closed for a protocol error", rule=str(error))
                 self.engine.close("parse error")
-            if self.engine.close_reason is not None:
-                break
-            if self._transport.wants_flush:
+            if unsent := self._transport.unsent:
                 self._writer_rests.unpark()
+                if unsent > self._config.max_buffered:
+                    self.engine.close("client does not read")
+            if self._writer_nap.deadline != (deadline := self._deadline):
+                self._writer_nap.deadline = deadline
         self.close("transport close")
 
     def _handle(self, event: Event) -> None:
@@ -151,13 +155,25 @@ class Session:
         while True:
             self._tick()
             self._transport.send(self.engine.take())
-            if self._transport.wants_flush:
-                with trio.fail_after(self._send_timeout):
-                    await self._transport.flush()
+            if self._transport.unsent:
+                await self._flush()
                 continue
-            deadline = min(self.engine.next_deadline, self.connection.deadline)
-            with trio.move_on_at(deadline):
+            self._writer_nap = trio.CancelScope(deadline=self._deadline)
+            with self._writer_nap:
                 await self._writer_rests.park()
+
+    async def _flush(self) -> None:
+        with trio.move_on_after(self._config.ping_timeout) as scope:
+            try:
+                await self._transport.flush()
+            except trio.BrokenResourceError:
+                self.close("transport error")
+        if scope.cancelled_caught:
+            self.close("client does not read")
+
+    @property
+    def _deadline(self) -> float:
+        return min(self.engine.next_deadline, self.connection.deadline)
 
     def _tick(self) -> None:
         now = trio.current_time()
@@ -169,7 +185,10 @@ class Session:
 
     def _leave_all(self, reason: str) -> None:
         while self._handlers:
-            self._handlers.popitem()[1].disconnected(reason)
+            try:
+                self._handlers.popitem()[1].disconnected(reason)
+            except Exception as error:  # noqa: BLE001 - nor does it cost another handler its turn
+                _tell(error)
 
     async def _say_goodbye(self) -> None:
         with trio.move_on_after(CLOSE_TIMEOUT):
@@ -178,3 +197,7 @@ class Session:
             await self._transport.flush()
             while await self._transport.receive() is not None:
                 await self._transport.flush()
+
+
+def _tell(error: Exception) -> None:
+    log.error("fault in a session", faults=list(places(error)))

@@ -15,6 +15,8 @@ from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
+from coach.socketio.frontdoor import BadRequest
+
 if TYPE_CHECKING:
     from coach.socketio.stream import Stream
 
@@ -28,13 +30,19 @@ def answer_handshake(head: bytes) -> tuple[bytes, bool]:
 
     Return what to send, and whether the WebSocket is open then. The library's handshake is no
     part of the connection itself, which would hold both sides' headers as long as it lives.
+
+    Raises:
+        BadRequest: it is no handshake, such as one with a body.
     """
     handshake = ServerProtocol(logger=_logger)
     handshake.receive_data(head)
     for request in handshake.events_received():
         if isinstance(request, Request):
             handshake.send_response(handshake.accept(request))
-    return b"".join(handshake.data_to_send()), handshake.state is State.OPEN
+    answer = b"".join(handshake.data_to_send())
+    if not answer:
+        raise BadRequest(400)
+    return answer, handshake.state is State.OPEN
 
 
 class WebSocket:
@@ -47,14 +55,15 @@ class WebSocket:
         self._stream = stream
         self._protocol = Protocol(Side.SERVER, max_size=max_payload, logger=_logger)
         self._unsent = b""
-        self._fragments: list[bytes] = []
+        self._fragments = bytearray()
         self._opcode = Opcode.TEXT
+        self._failed = False
         self._protocol.receive_data(received)
 
     @property
-    def wants_flush(self) -> bool:
-        """Whether something waits to be written: packets, pongs, close frames."""
-        return bool(self._unsent or self._protocol.writes)
+    def unsent(self) -> int:
+        """The bytes that wait to be written: packets, pongs, close frames."""
+        return len(self._unsent) + sum(map(len, self._protocol.writes))
 
     async def receive(self) -> list[str | bytes] | None:
         """Wait for the peer; return the packets that came whole, perhaps none; None at the end."""
@@ -69,11 +78,14 @@ class WebSocket:
                 self._protocol.receive_data(data)
             else:
                 self._protocol.receive_eof()
-        return [
-            packet
-            for event in self._protocol.events_received()
-            if isinstance(event, Frame) and (packet := self._assemble(event)) is not None
-        ]
+        packets = []
+        for event in self._protocol.events_received():
+            packet = self._assemble(event) if isinstance(event, Frame) else None
+            if self._failed:
+                break
+            if packet is not None:
+                packets.append(packet)
+        return packets
 
     def _assemble(self, frame: Frame) -> str | bytes | None:
         """Return the message that this frame completes."""
@@ -83,19 +95,18 @@ class WebSocket:
         if frame.opcode is not Opcode.CONT:
             self._opcode = frame.opcode
         if not frame.fin:
-            # Empty fragments cost the peer two bytes each and must not cost memory here.
-            if data:
-                self._fragments.append(data)
+            self._fragments += data
             return None
         if self._fragments:
-            data = b"".join([*self._fragments, data])
+            data = bytes(self._fragments + data)
             self._fragments.clear()
         if self._opcode is Opcode.BINARY:
             return data
         try:
             return data.decode()
         except UnicodeDecodeError:
-            self.fail(CloseCode.INVALID_DATA)
+            self._failed = True  # Nothing more counts (RFC 6455, 7.1.7).
+            self._protocol.fail(CloseCode.INVALID_DATA)
             return None
 
     def send(self, packets: list[str | bytes]) -> None:
@@ -123,7 +134,3 @@ class WebSocket:
         """Queue a close frame without a status, as engine.io's own server sends it."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_close()
-
-    def fail(self, code: CloseCode) -> None:
-        """Queue a close frame that says what the peer did wrong; nothing more is received."""
-        self._protocol.fail(code)

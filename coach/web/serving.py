@@ -98,7 +98,10 @@ class _Replayed:
             raise trio.BrokenResourceError("the client does not read")
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        # Hypercorn closes in a task that Quart-Trio has cancelled: a checkpoint here would end it
+        # before the connection is closed. Nothing is waited for, so the shield needs no deadline.
+        with trio.CancelScope(shield=True):
+            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
