@@ -107,7 +107,8 @@ class Server:
             if request is None or not (request.is_websocket and request.path == self._path):
                 return request
             if self.draining:
-                raise frontdoor.BadRequest(503)
+                await frontdoor.respond(stream, 503)
+                return None
             allowed = self._origin_allowed(request.headers.get("origin"))
             check_handshake(request.query, transport="websocket", origin_allowed=allowed)
             answer, is_open = answer_handshake(request.head)
