@@ -34,6 +34,17 @@ class Call:
     task that has a tip made. `rank` orders sockets by when they came: a call follows the newest.
     """
 
+    __slots__ = (
+        "_asking",
+        "_closed",
+        "_conversation",
+        "_due",
+        "_engine",
+        "_nap",
+        "_socket",
+        "rank",
+    )
+
     def __init__(
         self, conversation: Conversation, engine: TipEngine, socket: Socket, rank: int
     ) -> None:
@@ -41,23 +52,24 @@ class Call:
         self._conversation = conversation
         self._engine = engine
         self._socket = socket
-        self._scope = trio.CancelScope()
+        self._closed = False
         self._nap = trio.CancelScope()
         self._due: AskTip | None = None
-        self._asking = trio.CancelScope()
+        self._asking: trio.CancelScope | None = None
 
     async def run(self) -> None:
         """Keep the conversation's time and have its tips made, until `close`."""
         structlog.contextvars.bind_contextvars(conversation_id=self._conversation.id)
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                while True:
-                    if self._due is not None:
-                        ask, self._due = self._due, None
-                        nursery.start_soon(self._answer, ask, self._asking)
-                    self._nap = trio.CancelScope(deadline=self._conversation.next_deadline)
-                    with self._nap:
-                        await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            while not self._closed:
+                if self._due is not None:
+                    ask, self._due = self._due, None
+                    self._asking = trio.CancelScope()
+                    nursery.start_soon(self._answer, ask, self._asking)
+                self._nap = trio.CancelScope(deadline=self._conversation.next_deadline)
+                with self._nap:
+                    await trio.sleep_forever()
+                if not self._closed:
                     self.perform(self._conversation.tick(now()))
 
     def perform(self, effects: list[Effect]) -> None:
@@ -67,8 +79,8 @@ class Call:
                 send(self._socket, effect.name, effect.payload)
             else:
                 # One ask in flight: the one before ends here, and its connection with it.
-                self._asking.cancel()
-                self._asking = trio.CancelScope()
+                if self._asking is not None:
+                    self._asking.cancel()
                 self._due = effect
         if self._due is not None:
             self._nap.cancel()
@@ -77,7 +89,10 @@ class Call:
 
     def close(self) -> None:
         """End both tasks at once."""
-        self._scope.cancel()
+        self._closed = True
+        self._nap.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def _answer(self, ask: AskTip, scope: trio.CancelScope) -> None:
         with scope:

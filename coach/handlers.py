@@ -89,12 +89,13 @@ def admission(keys: Mapping[str, str], registry: Registry) -> Connect:
 class Agent:
     """One agent's browser. `rank` orders them by when they came."""
 
+    __slots__ = ("_calls", "_principal", "_rank", "_registry", "_socket")
+
     def __init__(self, registry: Registry, socket: Socket, principal: str, rank: int) -> None:
         self._registry = registry
         self._socket = socket
         self._principal = principal
         self._rank = rank
-        self._started: dict[str, str] = {}
         self._calls: dict[str, Record] = {}
 
     def event(self, name: str | float, args: list[Any], ack: Ack | None) -> None:
@@ -142,27 +143,19 @@ class Agent:
         return answer
 
     def _start(self, message: StartConversation) -> Answer:
-        record = None
         if message.conversation_id is not None:
-            record = self._find(message.conversation_id)
-        elif message.agent_id in self._started:
-            record = self._registry.find(self._started[message.agent_id], self._principal)
-            if record is not None and record.conversation.ended is not None:
-                record = None
-        is_known = record is not None
-        if record is None:
+            known: Record | None = self._find(message.conversation_id)
+        else:
+            known = self._started_by(message.agent_id)
+        if known is None:
             self._check_room()
-            record = self._registry.begin(self._principal, message.metadata)
-            self._started = {
-                agent: id_ for agent, id_ in self._started.items() if id_ in self._calls
-            }
-            self._started[message.agent_id] = record.conversation.id
+        record = known or self._registry.begin(self._principal, message.agent_id, message.metadata)
         call = self._bind(record)
         conversation, moment = record.conversation, now()
         started = ConversationStarted(
             conversation_id=conversation.id,
             timestamp=moment.unix_ms,
-            resumed=is_known,
+            resumed=known is not None,
             mode=conversation.mode,
             seq=conversation.seq,
         )
@@ -259,6 +252,11 @@ class Agent:
                 "CONVERSATION_ENDED", "The conversation has ended", conversation_id, name="WARNING"
             )
         return record
+
+    def _started_by(self, agent_id: str) -> Record | None:
+        """Return the call that goes on here under this name."""
+        records = self._calls.values()
+        return next((record for record in records if record.agent_id == agent_id), None)
 
     def _bind(self, record: Record) -> Call:
         """Return the conversation's call, moved here unless a newer socket has it."""

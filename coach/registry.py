@@ -27,11 +27,12 @@ MAX_TIME_SCALE: Final = 100
 class Record(msgspec.Struct, eq=False):
     """A conversation, whose it is, and the call it runs in while a client is there.
 
-    `forget_at` is in Trio's seconds.
+    `agent_id` is what the client that began it calls itself. `forget_at` is in Trio's seconds.
     """
 
     conversation: Conversation
     principal: str
+    agent_id: str
     call: Call | None = None
     forget_at: float = inf
 
@@ -68,7 +69,7 @@ class Registry:
         """How many conversations run in a call now."""
         return sum(record.call is not None for record in self._records.values())
 
-    def begin(self, principal: str, metadata: dict[str, Any]) -> Record:
+    def begin(self, principal: str, agent_id: str, metadata: dict[str, Any]) -> Record:
         """Begin a conversation with what its client said of it.
 
         Raises:
@@ -87,7 +88,7 @@ class Registry:
             timing=self._timing.scaled(self._time_scale(metadata)),
             now=now(),
         )
-        record = self._records[conversation.id] = Record(conversation, principal)
+        record = self._records[conversation.id] = Record(conversation, principal, agent_id)
         return record
 
     def _time_scale(self, metadata: dict[str, Any]) -> float:

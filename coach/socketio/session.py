@@ -46,6 +46,18 @@ class Session:
     heartbeat, which is a deadline of the protocol machine. Neither waits for the other.
     """
 
+    __slots__ = (
+        "_config",
+        "_handlers",
+        "_namespaces",
+        "_transport",
+        "_writer_nap",
+        "_writer_rests",
+        "connection",
+        "engine",
+        "nursery",
+    )
+
     nursery: trio.Nursery
 
     def __init__(

@@ -41,6 +41,8 @@ class Socket:
     `nursery` is the session's: its tasks are cancelled as soon as the client is gone.
     """
 
+    __slots__ = ("_session", "id", "namespace")
+
     def __init__(self, session: Session, namespace: str, sid: str) -> None:
         self.id = sid
         self.namespace = namespace

@@ -51,6 +51,8 @@ class WebSocket:
     `receive` belongs to one task and `flush` to another: only `flush` writes to the stream.
     """
 
+    __slots__ = ("_failed", "_fragments", "_opcode", "_protocol", "_stream", "_unsent")
+
     def __init__(self, stream: Stream, max_payload: int, received: bytes) -> None:
         self._stream = stream
         self._protocol = Protocol(Side.SERVER, max_size=max_payload, logger=_logger)

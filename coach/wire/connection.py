@@ -54,6 +54,8 @@ class Connection:
     `deadline` is when a client that has joined no namespace has to be given up.
     """
 
+    __slots__ = ("_decoder", "_joined", "deadline")
+
     def __init__(self, connect_timeout: float, now: float) -> None:
         self.deadline = now + connect_timeout
         self._decoder = Decoder()

@@ -46,6 +46,17 @@ class Session:
     something may have been queued. `close_reason` is None as long as the session is open.
     """
 
+    __slots__ = (
+        "_buffered",
+        "_config",
+        "_outbox",
+        "_ping_at",
+        "_pong_by",
+        "_pong_extended",
+        "close_reason",
+        "sid",
+    )
+
     def __init__(self, sid: str, config: Config, now: float) -> None:
         self.sid: Final = sid
         self.close_reason: str | None = None

@@ -72,6 +72,8 @@ class Decoder:
     A packet with attachments spans several messages, and nothing else may come between them.
     """
 
+    __slots__ = ("_attachments", "_head", "_missing")
+
     def __init__(self) -> None:
         self._head: Packet | None = None
         self._missing = 0
