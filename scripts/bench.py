@@ -58,7 +58,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 FULL: Final = Load(
-    rounds=3, calls=1000, pause=2.0, seconds=10.0, flood=500, pings=3000, idle_calls=2000
+    rounds=5, calls=1000, pause=2.0, seconds=10.0, flood=1000, pings=3000, idle_calls=2000
 )
 QUICK: Final = Load(rounds=1, calls=50, pause=0.2, seconds=1.0, flood=20, pings=200, idle_calls=200)
 

@@ -284,3 +284,26 @@ async def test_without_the_key_nobody_gets_in(auth: dict[str, Any] | None) -> No
                 pass
         assert [entry["event"] for entry in logs] == ["client refused"]
         assert "wrong" not in str(logs)
+
+
+async def test_an_agent_may_begin_again_after_the_end_under_the_same_name() -> None:
+    async with serving() as server, browsing(server.url) as browser:
+        first = await browser.start("agent-1")
+        await browser.end()
+        await browser.expect("CONVERSATION_ENDED")
+        assert await browser.start("agent-1") != first
+
+
+async def test_a_request_may_tell_what_was_chosen_and_heard() -> None:
+    async with serving() as server, browsing(server.url) as browser:
+        await browser.start()
+        heard = {"speaker": "caller", "text": "We already have a website.", "confidence": 0.9}
+        await browser.send("REQUEST_NEXT_TIP", customerReaction=heard, transcriptHistory=[])
+        tip = await browser.expect("AI_TIP")
+        assert tip["basedOn"] == 0
+        await browser.request(
+            selectedRecommendationId=tip["recommendationId"],
+            selectedOption=1,
+            selectedScript=tip["options"][0]["script"],
+        )
+        assert (await browser.expect("AI_TIP"))["trigger"] == "requested"

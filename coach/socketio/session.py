@@ -52,7 +52,6 @@ class Session:
         "_namespaces",
         "_transport",
         "_writer_nap",
-        "_writer_rests",
         "connection",
         "engine",
         "nursery",
@@ -70,7 +69,6 @@ class Session:
         self._config = config
         self._namespaces = namespaces
         self._handlers: dict[str, Handler] = {}
-        self._writer_rests = trio.lowlevel.ParkingLot()
         self._writer_nap = trio.CancelScope()
 
     async def run(self) -> None:
@@ -95,7 +93,7 @@ class Session:
         if self.engine.close_reason is not None:
             self._end()
         elif messages:
-            self._writer_rests.unpark()
+            self._writer_nap.cancel()
 
     def close(self, reason: str) -> None:
         """End the session from this side."""
@@ -126,7 +124,7 @@ class Session:
                 log.info("client closed for a protocol error", rule=str(error))
                 self.engine.close("parse error")
             if unsent := self._transport.unsent:
-                self._writer_rests.unpark()
+                self._writer_nap.cancel()
                 if unsent > self._config.max_buffered:
                     self.engine.close("client does not read")
             if self._writer_nap.deadline != (deadline := self._deadline):
@@ -172,7 +170,7 @@ class Session:
                 continue
             self._writer_nap = trio.CancelScope(deadline=self._deadline)
             with self._writer_nap:
-                await self._writer_rests.park()
+                await trio.sleep_forever()
 
     async def _flush(self) -> None:
         with trio.move_on_after(self._config.ping_timeout) as scope:
