@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,12 +17,10 @@ from tests.harness import KEY, serving
 from tests.processes import ROOT, run, serving_process
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from coach.coaching.messages import Mode
 
 RECORDINGS = ROOT / "coach/recordings"
-HARPER_VALLEY = ROOT.parent / "shared/data/harper-valley"
+HARPER_VALLEY = Path(os.environ.get("HARPER_VALLEY", ROOT.parent / "shared/data/harper-valley"))
 """Real recorded calls of https://github.com/cricketclub/gridspace-stanford-harper-valley as JSON,
 which are not part of this repository."""
 
