@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from coach.demo import bundled_recording, recordings
-from coach.recording import AskAlternative, AskNext, Segment, read_recording
+from coach.recording import AskAlternative, AskNext, Recording, Segment, read_recording
 from coach.replay import replay
 from coach.screen import Screen
 from tests.harness import KEY, serving
@@ -62,18 +62,22 @@ async def test_the_mode_decides_what_brings_tips(mode: Mode, triggers: set[str])
     assert {trigger for trigger, _ in report.tips} == triggers
 
 
+def harper_valley() -> list[Recording]:
+    files = sorted(HARPER_VALLEY.glob("*.json"))
+    return [read_recording(file.read_text("utf-8"), "harper-valley") for file in files]
+
+
 @pytest.mark.skipif(not HARPER_VALLEY.is_dir(), reason=f"the corpus is not at {HARPER_VALLEY}")
 async def test_real_recorded_calls_with_overlapping_turns_are_coached() -> None:
-    files = sorted(HARPER_VALLEY.glob("*.json"))
-    assert files
+    calls = harper_valley()
+    assert calls
     # They are calls of a minute: the warm-up is shorter too.
     async with serving(ai_warmup_duration_ms=20_000, ai_analysis_interval_ms=10_000) as server:
-        for file in files:
-            recording = read_recording(file.read_text("utf-8"), "harper-valley")
-            report = await replay(recording, server.url, KEY, speed=100, observer=quiet_screen())
-            assert report.is_coached, (file, report.faults)
+        for call in calls:
+            report = await replay(call, server.url, KEY, speed=100, observer=quiet_screen())
+            assert report.is_coached, (call.title, report.faults)
             assert report.summary is not None
-            assert report.summary["transcripts"] == report.transcripts == len(recording.actions)
+            assert report.summary["transcripts"] == report.transcripts == len(call.actions)
 
 
 async def test_the_command_plays_files_and_prints_a_summary(tmp_path: Path) -> None:
