@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from coach.replay import Observer
 
 DEFAULT_RECORDING: Final = "plumber-has-website"
-DEFAULT_SPEED: Final = 20.0
 
 
 def recordings() -> list[str]:
