@@ -94,7 +94,7 @@ async def serve(
         )
         keys = keys or {PRINCIPAL: settings.backend_api_key.get_secret_value()}
         server = Server({"/": admission(keys, registry)}, origin_allowed=origin_allowed(settings))
-        app = make_app(lambda: registry.active, lambda: server.draining)
+        app = make_app(server, lambda: registry.active)
         listeners = await trio.open_tcp_listeners(settings.port, host=settings.host)
         # Each stops before what it stands on: connections, then HTTP, then the sweeper.
         async with (

@@ -18,8 +18,25 @@ nothing of coaching::
 """
 
 from coach.socketio.frontdoor import Request
-from coach.socketio.server import Server
+from coach.socketio.polling import PollingRequest, PollingResponse, serve_polling
+from coach.socketio.server import EngineServer, Server
+from coach.socketio.session import Peer, Session
 from coach.socketio.socket import Ack, Connect, Handler, Refused, Socket
 from coach.socketio.stream import SocketStream
 
-__all__ = ["Ack", "Connect", "Handler", "Refused", "Request", "Server", "Socket", "SocketStream"]
+__all__ = [
+    "Ack",
+    "Connect",
+    "EngineServer",
+    "Handler",
+    "Peer",
+    "PollingRequest",
+    "PollingResponse",
+    "Refused",
+    "Request",
+    "Server",
+    "Session",
+    "Socket",
+    "SocketStream",
+    "serve_polling",
+]

@@ -38,10 +38,12 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of its HTTP answer
-    """What came cannot be served; `status` is the answer to it."""
+    """What came cannot be served; `status` and `body` are the answer to it."""
+
+    body = b""
 
     def __init__(self, status: int) -> None:
-        super().__init__(status)
+        super().__init__(f"status {status}")
         self.status = status
 
 

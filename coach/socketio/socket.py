@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import trio
 
-    from coach.socketio.session import Session
+    from coach.socketio.peer import SocketIO
 
 Ack = Callable[..., None]
 """Answers the event it came with; the first call counts."""
@@ -41,25 +41,28 @@ class Socket:
     `nursery` is the session's: its tasks are cancelled as soon as the client is gone.
     """
 
-    __slots__ = ("_session", "id", "namespace")
+    __slots__ = ("_peer", "id", "namespace")
 
-    def __init__(self, session: Session, namespace: str, sid: str) -> None:
+    def __init__(self, peer: SocketIO, namespace: str, sid: str) -> None:
         self.id = sid
         self.namespace = namespace
-        self._session = session
+        self._peer = peer
 
     @property
     def nursery(self) -> trio.Nursery:
         """Owns whatever serves this client."""
-        return self._session.nursery
+        return self._peer.nursery
 
-    def emit(self, name: str, *args: Any) -> None:
+    def emit(self, name: str, *args: Any, acked: Callable[..., None] | None = None) -> None:
         """Send an event. It is dropped when the client is gone.
+
+        With `acked` the client is asked for an ack, and `acked` called with what that holds; it
+        is never called if none comes.
 
         Raises:
             TypeError: an argument holds what JSON cannot.
         """
-        self._session.send(self._session.connection.emit(self.namespace, name, *args))
+        self._peer.emit(self.namespace, name, args, acked)
 
     def disconnect(self, *, close: bool = False) -> None:
         """Put the client out of the namespace, or with `close` close its whole connection.
@@ -67,6 +70,6 @@ class Socket:
         A client that is put out does not come back by itself; one whose connection closes does.
         """
         if close:
-            self._session.close("forced close")
+            self._peer.close("forced close")
         else:
-            self._session.leave(self.namespace, "server namespace disconnect")
+            self._peer.leave(self.namespace, "server namespace disconnect")

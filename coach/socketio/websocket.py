@@ -7,7 +7,7 @@ permessage-deflate is never negotiated: it costs some 300 KiB of memory for each
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from websockets.frames import CloseCode, Frame, Opcode
@@ -19,6 +19,9 @@ from coach.socketio.frontdoor import BadRequest
 
 if TYPE_CHECKING:
     from coach.socketio.stream import Stream
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds for the closing handshake."""
 
 # At debug level the library writes every frame, and with it what people say, to its log.
 _logger = logging.getLogger("coach.socketio.websocket")
@@ -136,3 +139,11 @@ class WebSocket:
         """Queue a close frame without a status, as engine.io's own server sends it."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_close()
+
+    async def hang_up(self) -> None:
+        """Do the closing handshake (RFC 6455, 7.1.1), within `CLOSE_TIMEOUT`."""
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            self.close()
+            await self.flush()
+            while await self.receive() is not None:
+                await self.flush()

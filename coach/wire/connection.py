@@ -99,9 +99,12 @@ class Connection:
         """Keep the client out of a namespace; the connection stays."""
         return encode(Packet(PacketType.CONNECT_ERROR, namespace, {"message": message}))
 
-    def emit(self, namespace: str, name: str, *args: Any) -> Messages:
-        """Send an event. Nothing is sent to a namespace that the client is not in."""
-        return self._send(Packet(PacketType.EVENT, namespace, [name, *args]))
+    def emit(self, namespace: str, name: str, *args: Any, ack_id: int | None = None) -> Messages:
+        """Send an event; with `ack_id` the client is asked for an ack.
+
+        Nothing is sent to a namespace that the client is not in.
+        """
+        return self._send(Packet(PacketType.EVENT, namespace, [name, *args], ack_id))
 
     def ack(self, namespace: str, ack_id: int, *args: Any) -> Messages:
         """Answer an event that came with `ack_id`."""

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from coach.socketio import Server
-from coach.socketio import session as session_module
+from coach.socketio import websocket as websocket_module
 from tests.socketio.harness import (
     BINARY,
     CANARY,
@@ -483,7 +483,7 @@ async def test_a_server_that_drains_closes_what_is_open_and_opens_nothing() -> N
 async def test_draining_does_not_wait_for_who_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(websocket_module, "CLOSE_TIMEOUT", 0.1)
     async with serving() as house, house.member() as client:
         with trio.fail_after(2):
             await house.server.drain(5)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from coach.wire.errors import ProtocolError
-from coach.wire.handshake import HandshakeError, check_handshake
+from coach.wire.handshake import HandshakeError, check_handshake, check_request
 
 MESSAGES = {
     0: "Transport unknown",
@@ -90,3 +90,36 @@ def code_of(
         check_handshake(query, transport=transport, origin_allowed=origin_allowed)
     code: int = json.loads(info.value.body)["code"]
     return code
+
+
+@pytest.mark.parametrize(
+    ("query", "transport", "is_upgrade", "code"),
+    [
+        ({}, "polling", False, 0),
+        ({"transport": "carrier-pigeon"}, None, False, 0),
+        ({"transport": "polling"}, None, False, 1),
+        ({"transport": "websocket"}, None, True, 1),
+        ({"transport": "polling"}, "websocket", False, 3),
+        ({"transport": "websocket"}, "polling", False, 3),
+        ({"transport": "polling"}, "polling", False, None),
+        ({"transport": "websocket"}, "polling", True, None),
+        ({"transport": "websocket"}, "websocket", True, None),
+    ],
+)
+def test_a_request_of_a_session_goes_by_its_transport(
+    query: dict[str, str], transport: str | None, is_upgrade: bool, code: int | None
+) -> None:
+    if code is None:
+        check_request(query, transport, is_upgrade=is_upgrade)
+        return
+    with pytest.raises(HandshakeError) as caught:
+        check_request(query, transport, is_upgrade=is_upgrade)
+    assert caught.value.body.startswith(f'{{"code":{code},'.encode())
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_handshake_is_a_get(method: str) -> None:
+    with pytest.raises(HandshakeError, match="Bad handshake method"):
+        check_handshake(
+            {"transport": "polling"}, transport="polling", origin_allowed=False, method=method
+        )
