@@ -21,7 +21,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a server tells its clients and holds them to. Times in seconds, sizes in bytes.
 
     `connect_timeout` bounds how long a client may stay without joining a namespace, `max_buffered`
-    what may wait for a client that does not read.
+    what may wait for a client that does not read. A client may send `rate` packets a second, and
+    `burst` at once after a pause: some thousand times what a call needs.
     """
 
     ping_interval: float = 20.0
@@ -29,6 +30,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_payload: int = 1_000_000
     connect_timeout: float = 45.0
     max_buffered: int = 256 * 1024
+    rate: float = 500.0
+    burst: float = 5_000.0
 
 
 class _Open(msgspec.Struct, rename="camel"):
@@ -47,8 +50,10 @@ class Session:
     """
 
     __slots__ = (
+        "_allowance",
         "_buffered",
         "_config",
+        "_counted_at",
         "_outbox",
         "_ping_at",
         "_pong_by",
@@ -66,6 +71,8 @@ class Session:
         self._ping_at = now + config.ping_interval
         self._pong_by = inf
         self._pong_extended = False
+        self._allowance = config.burst
+        self._counted_at = now
 
     @property
     def next_deadline(self) -> float:
@@ -88,10 +95,12 @@ class Session:
         """Take in one packet; return the message it carried, if it was one.
 
         Raises:
-            ProtocolError: the packet has no known type, or a type only servers may send.
+            ProtocolError: the packet has no known type, or a type only servers may send; or the
+                client sends more than it may.
         """
         if self.close_reason is not None:
             return None
+        self._count(now)
         if isinstance(packet, bytes):
             self._show_life(now)
             return packet
@@ -108,6 +117,14 @@ class Session:
         elif kind not in (OPEN, UPGRADE, NOOP):
             raise ProtocolError("unknown Engine.IO packet type")
         return None
+
+    def _count(self, now: float) -> None:
+        config = self._config
+        refilled = self._allowance + (now - self._counted_at) * config.rate
+        self._allowance = min(refilled, config.burst) - 1
+        self._counted_at = now
+        if self._allowance < 0:
+            raise ProtocolError("too many packets")
 
     def _receive_pong(self, now: float) -> None:
         # Only the answer to a ping counts: otherwise a client could put off pings for ever.

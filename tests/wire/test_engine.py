@@ -340,3 +340,28 @@ def test_the_first_reason_stays() -> None:
     session.close("transport close")
     session.close("ping timeout")
     assert session.close_reason == "transport close"
+
+
+# How much a client may send
+
+
+def test_a_client_may_send_a_burst_and_then_so_many_packets_a_second() -> None:
+    session = Session("sid", Config(rate=10, burst=20), 100.0)
+    for _ in range(20):
+        session.receive("4hello", 100.0)
+    with pytest.raises(ProtocolError, match="too many packets"):
+        session.receive("4hello", 100.0)
+
+
+def test_a_client_that_keeps_to_its_rate_is_never_stopped() -> None:
+    session = Session("sid", Config(rate=10, burst=20), 100.0)
+    for number in range(1000):
+        assert session.receive("4hello", 100.0 + number / 10) == "hello"
+
+
+def test_a_pause_gives_a_burst_back_and_no_more() -> None:
+    session = Session("sid", Config(rate=10, burst=20), 100.0)
+    for _ in range(20):
+        session.receive(b"", 500.0)
+    with pytest.raises(ProtocolError):
+        session.receive("3", 500.0)
