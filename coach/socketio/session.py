@@ -264,7 +264,8 @@ class Session:
             self.take_in(packets)
             if unsent := websocket.unsent:
                 self._writer_nap.cancel()
-                if unsent > self._config.max_buffered:
+                # Pongs, that is, beside what was taken from the queue: a message perhaps.
+                if unsent > self._config.max_buffered + self._config.max_payload:
                     self.engine.close("client does not read")
         self.close("transport close")
 

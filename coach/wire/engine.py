@@ -150,16 +150,17 @@ class Session:
             self._queue(PING)
 
     def send(self, message: str | bytes) -> None:
-        """Queue a message. More than `max_buffered` bytes waiting closes the session."""
+        """Queue a message. If more than `max_buffered` bytes wait already, the session closes."""
         self._queue(message if isinstance(message, bytes) else MESSAGE + message)
 
     def _queue(self, packet: str | bytes) -> None:
         if self.close_reason is not None:
             return
-        self._outbox.append(packet)
-        self._buffered += _size(packet)
         if self._buffered > self._config.max_buffered:
             self.close("client does not read")
+            return
+        self._outbox.append(packet)
+        self._buffered += _size(packet)
 
     def take(self) -> list[str | bytes]:
         """Return what has to be sent now, oldest first, and forget it."""

@@ -261,16 +261,23 @@ def test_packets_are_taken_in_order_and_once() -> None:
     assert session.take() == []
 
 
-def test_as_much_as_the_limit_may_wait_for_a_client_that_does_not_read() -> None:
+def test_a_client_that_leaves_more_than_the_limit_waiting_is_given_up() -> None:
     session = open_session()
     session.send(b"12345")
     session.send("1234")
+    session.send(b"1")
     assert session.close_reason is None
     session.send(b"")
-    assert session.close_reason is None
-    session.send(b"1")
     assert session.close_reason == "client does not read"
     assert session.next_deadline == inf
+    assert session.take() == [b"12345", "41234", b"1"]
+
+
+def test_one_message_may_be_longer_than_the_limit() -> None:
+    session = open_session()
+    session.send(b"x" * 1000)
+    assert session.close_reason is None
+    assert session.take() == [b"x" * 1000]
 
 
 def test_what_was_taken_no_longer_counts() -> None:
@@ -283,9 +290,8 @@ def test_what_was_taken_no_longer_counts() -> None:
 
 def test_the_limit_counts_bytes_and_not_characters() -> None:
     session = open_session()
-    session.send("\U0001f600\U0001f600")
-    assert session.close_reason is None
-    session.send("\u00e9")
+    session.send("\U0001f600\U0001f600\u00e9")
+    session.send("1")
     assert session.close_reason == "client does not read"
 
 
@@ -293,6 +299,7 @@ def test_a_ping_counts_as_well() -> None:
     session = open_session()
     session.send(b"1234567890")
     session.tick(FIRST_PING)
+    session.send(b"")
     assert session.close_reason == "client does not read"
 
 
