@@ -69,6 +69,8 @@ class Handler:
         if ack is not None:
             ack(*args)
             ack("a second answer is none")
+        elif name == "question":
+            self._socket.emit("question", *args, acked=self._acked)
         else:
             self._obey(name, args)
 
@@ -95,6 +97,10 @@ class Handler:
                 self._fails_on_leaving = True
             case "start":
                 self._socket.nursery.start_soon(trio.sleep_forever)
+
+    def _acked(self, *args: Any) -> None:
+        self._app.events.append(("acked", list(args)))
+        self._app.changed()
 
     def disconnected(self, reason: str) -> None:
         self._app.left.append(reason)

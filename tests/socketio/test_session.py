@@ -513,3 +513,26 @@ async def test_a_session_that_opens_while_the_server_begins_to_drain_is_closed(
         with trio.fail_after(5):
             while await ours.receive_some(4096):
                 pass
+
+
+# Acks that the server asks for
+
+
+async def test_a_client_acks_what_it_was_asked_each_once() -> None:
+    async with serving() as house, house.member() as client:
+        await client.send(event("question", "first"), event("question", "second"))
+        assert await client.text() == '420["question","first"]'
+        assert await client.text() == '421["question","second"]'
+        await client.send(text('431["two"]'), text('430[1,{"a":null}]'))
+        await client.send(text('430["again"]'), text('437["nobody asked"]'))
+        assert await client.is_alive()
+        acks = [args for name, args in house.app.events if name == "acked"]
+        assert acks == [["two"], [1, {"a": None}]]
+
+
+async def test_an_ack_may_hold_bytes() -> None:
+    async with serving() as house, house.member() as client:
+        await client.send(event("question"))
+        assert await client.text() == '420["question"]'
+        await client.send(text('461-0[{"_placeholder":true,"num":0}]'), frame(BINARY, b"\x01"))
+        await house.app.until(lambda: ("acked", [b"\x01"]) in house.app.events)
