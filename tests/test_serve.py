@@ -104,6 +104,9 @@ async def test_sigterm_with_clients_that_do_not_read_ends_too(tmp_path: Path) ->
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         await streams[1].receive_some(1)
+        async with httpx.AsyncClient() as http:  # opens a session by polling, and polls no more
+            query = {"EIO": "4", "transport": "polling"}
+            assert (await http.get(f"{server.url}/socket.io/", params=query)).is_success
         assert await server.stop(within=10) == 0
         for stream in streams:
             await stream.aclose()

@@ -157,8 +157,8 @@ class Session:
             self.engine.close("server error")
         if self.engine.close_reason is not None:
             self._end()
-        elif self._writer_nap.deadline != (deadline := self._deadline):
-            self._writer_nap.deadline = deadline
+        elif self._writer_nap.deadline > (deadline := self.engine.next_deadline):
+            self._writer_nap.deadline = deadline  # A pong brings the next ping forward.
 
     # Polling
 
