@@ -28,12 +28,14 @@ class Poller:
         self.http = http
         self.sid = sid
         self.query = POLLING | {"sid": sid}
+        self._posting = trio.Lock()
 
     async def get(self) -> httpx.Response:
         return await self.http.get("/engine.io/", params=self.query)
 
     async def post(self, body: bytes | str, **options: Any) -> httpx.Response:
-        return await self.http.post("/engine.io/", params=self.query, content=body, **options)
+        async with self._posting:  # One at a time, as the protocol wants it.
+            return await self.http.post("/engine.io/", params=self.query, content=body, **options)
 
     async def packets(self) -> list[str]:
         """The next packets that are no pings; those are answered."""
